@@ -67,7 +67,8 @@ const char *err_message(void)
 
 const char *err_name(int code)
 {
-    return code >= 0 && (size_t)code < sizeof table / sizeof table[0] ? table[code].name : "UNKNOWN";
+    return code >= 0 && (size_t)code < sizeof table / sizeof table[0] ? table[code].name
+                                                                      : "UNKNOWN";
 }
 
 const char *err_text(int code)

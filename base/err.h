@@ -1,13 +1,15 @@
 /* Errors: one list of codes, and one sentence of context for the last failure of this thread.
  *
- * Every function that can fail returns `int`: ERR_OK (0) or one of these codes. Whoever finds a failure describes it once
- * with fail(); everyone above passes the code on. ERR_END is not a failure: it is the third result of a lookup or an
- * iteration ("there is none", "there are no more"), and carries no message.
+ * Every function that can fail returns `int`: ERR_OK (0) or one of these codes. Whoever finds a
+ * failure describes it once with fail(); everyone above passes the code on. ERR_END is not a
+ * failure: it is the third result of a lookup or an iteration ("there is none", "there are no
+ * more"), and carries no message.
  */
 #ifndef SHIPLOG_BASE_ERR_H
 #define SHIPLOG_BASE_ERR_H
 
-/* name, the process exit code that it leads to (docs/shiplog.1), the text for it when there is no context */
+/* name, the process exit code that it leads to (docs/shiplog.1), the text for it when there is no
+ * context */
 #define ERR_MAP(X)                                                                                 \
     X(OK, 0, "done")                                                                               \
     X(END, 3, "nothing there")                                                                     \
@@ -41,11 +43,13 @@ enum err {
 /* Keeps a sentence about this failure for err_message() and returns `code`. printf-style. */
 int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* As fail(), for a failed system call: chooses the code from errno (EACCES → ERR_PERMISSION, ENOSPC → ERR_FULL,
- * ENOENT → ERR_NOTFOUND, ENOMEM → ERR_NOMEM, others → ERR_IO) and appends strerror(errno). */
+/* As fail(), for a failed system call: chooses the code from errno (EACCES → ERR_PERMISSION, ENOSPC
+ * → ERR_FULL, ENOENT → ERR_NOTFOUND, ENOMEM → ERR_NOMEM, others → ERR_IO) and appends
+ * strerror(errno). */
 int fail_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The sentence of this thread's last fail(), valid until its next one. For a code without one, see err_text(). */
+/* The sentence of this thread's last fail(), valid until its next one. For a code without one, see
+ * err_text(). */
 const char *err_message(void);
 
 /* "ERR_NOTFOUND"-like name without the prefix, and the general text, of a code. Never NULL. */

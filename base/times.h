@@ -1,4 +1,5 @@
-/* Times: microseconds since 1970-01-01T00:00:00Z, signed 64 bits. The only file that knows calendars. */
+/* Times: microseconds since 1970-01-01T00:00:00Z, signed 64 bits. The only file that knows
+ * calendars. */
 #ifndef SHIPLOG_BASE_TIMES_H
 #define SHIPLOG_BASE_TIMES_H
 
@@ -10,23 +11,27 @@
 
 int64_t times_now(void); /* CLOCK_REALTIME */
 
-/* RFC 3339, UTC, microseconds: "2026-11-23T10:00:00.000000Z". Any int64_t prints (years below 0 or above 9999 are
- * clamped to the nearest printable time). */
+/* RFC 3339, UTC, microseconds: "2026-11-23T10:00:00.000000Z". Any int64_t prints (years below 0 or
+ * above 9999 are clamped to the nearest printable time). */
 void times_print(int64_t time, char out[TIMES_TEXT_SIZE]);
 
-/* RFC 3339 ("2026-11-23T10:00:00Z", "…+01:00", fraction optional, 'T' or a space or 't'), without a zone: local time (TZ). Also a
- * bare date "2026-11-23" (local midnight). ERR_INVALID with a message. */
+/* RFC 3339 ("2026-11-23T10:00:00Z", "…+01:00", fraction optional, 'T' or a space or 't'), without a
+ * zone: local time (TZ). Also a bare date "2026-11-23" (local midnight). ERR_INVALID with a
+ * message. */
 int times_parse_rfc3339(const char *text, int64_t *time);
 
-/* RFC 5322 date-time with the obsolete forms met in real mail: weekday optional, 2-digit years, named zones, comments in
- * parentheses, missing seconds. Bounded by `size`; the text need not end in NUL. ERR_INVALID with a message. */
+/* RFC 5322 date-time with the obsolete forms met in real mail: weekday optional, 2-digit years,
+ * named zones, comments in parentheses, missing seconds. Bounded by `size`; the text need not end
+ * in NUL. ERR_INVALID with a message. */
 int times_parse_rfc5322(const char *text, uint64_t size, int64_t *time);
 
-/* The date of an mbox "From " line: asctime ("Thu Aug 22 12:36:23 2002"), with or without a zone. Taken as UTC without one. */
+/* The date of an mbox "From " line: asctime ("Thu Aug 22 12:36:23 2002"), with or without a zone.
+ * Taken as UTC without one. */
 int times_parse_asctime(const char *text, uint64_t size, int64_t *time);
 
-/* An age: "10m", "2 days", "36h", "1w", "90 s"; units s, m, h, d, w and their English names, singular or plural; whole
- * numbers. `ago` allows (not requires) a trailing " ago". In microseconds. ERR_INVALID with a message; overflow too. */
+/* An age: "10m", "2 days", "36h", "1w", "90 s"; units s, m, h, d, w and their English names,
+ * singular or plural; whole numbers. `ago` allows (not requires) a trailing " ago". In
+ * microseconds. ERR_INVALID with a message; overflow too. */
 int times_parse_age(const char *text, bool ago, int64_t *age);
 
 #endif

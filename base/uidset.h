@@ -1,4 +1,5 @@
-/* Sets of UIDs (RFC 3501, sequence-set) as sorted, disjoint, non-adjacent ranges. Zero-initialise an empty set. */
+/* Sets of UIDs (RFC 3501, sequence-set) as sorted, disjoint, non-adjacent ranges. Zero-initialise
+ * an empty set. */
 #ifndef SHIPLOG_BASE_UIDSET_H
 #define SHIPLOG_BASE_UIDSET_H
 
@@ -34,15 +35,18 @@ bool uidset_equal(const struct uidset *a, const struct uidset *b);
 /* The smallest member at or above `uid`; false when there is none. */
 bool uidset_next(const struct uidset *set, uint32_t uid, uint32_t *found);
 
-/* IMAP's text: "1:5,9,20:*". `*` stands for `highest` (a mailbox's highest UID, 0 when empty: then `*` is 0 and names
- * nothing). Ranges may be given either way round. ERR_INVALID with a message that shows what is wrong. `single`, if not NULL, is
- * set to whether the text is one number alone (which must name a live message, DESIGN's rule for callers). */
+/* IMAP's text: "1:5,9,20:*". `*` stands for `highest` (a mailbox's highest UID, 0 when empty: then
+ * `*` is 0 and names nothing). Ranges may be given either way round. ERR_INVALID with a message
+ * that shows what is wrong. `single`, if not NULL, is set to whether the text is one number alone
+ * (which must name a live message, DESIGN's rule for callers). */
 int uidset_parse(struct uidset *set, const char *text, uint32_t highest, bool *single);
 void uidset_print(const struct uidset *set, struct buf *out); /* "1:5,9"; "" when empty; no NUL */
 
-/* Canonical bytes: count of ranges, then for each the gap to the one before and its length less one, as varints. */
+/* Canonical bytes: count of ranges, then for each the gap to the one before and its length less
+ * one, as varints. */
 void uidset_encode(const struct uidset *set, struct buf *out);
-/* ERR_CORRUPT for bytes that uidset_encode() would not write; `at_most` bounds how many UIDs it may name. */
+/* ERR_CORRUPT for bytes that uidset_encode() would not write; `at_most` bounds how many UIDs it may
+ * name. */
 int uidset_decode(struct uidset *set, struct reader *from, uint64_t at_most);
 
 #endif
