@@ -1,0 +1,231 @@
+#include "mailbox/header.h"
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "journal/tables.h"
+
+#include <string.h>
+
+#define KEY_SIZE 8u
+#define FIXED_SIZE 108u /* of the stored form, before the name and the CRC-32 */
+
+static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t id)
+{
+    save_be64(key, id);
+    return bytes_of(key, KEY_SIZE);
+}
+
+uint64_t header_digest(const struct header *header)
+{
+    const struct facts *facts = &header->facts;
+    uint8_t item[36 + NAME_MAX_SIZE];
+    save_u64(item, header->id);
+    save_u32(item + 8, facts->state);
+    save_u32(item + 12, facts->uidvalidity);
+    save_u32(item + 16, facts->uidnext);
+    save_u64(item + 20, facts->highestmodseq);
+    save_u64(item + 28, facts->deletedmodseq);
+    memcpy(item + 36, facts->name.encoded, facts->name.size);
+    return header->items + hash_xxh3(item, 36u + facts->name.size);
+}
+
+uint64_t header_store_share(const struct header *header)
+{
+    if (header->facts.state != MAILBOX_LIVE && header->facts.state != MAILBOX_DELETED)
+        return 0;
+    uint8_t item[16];
+    save_u64(item, header->id);
+    save_u64(item + 8, header_digest(header));
+    return hash_xxh3(item, sizeof item);
+}
+
+int header_put(struct db_txn *txn, const struct header *header)
+{
+    const struct facts *facts = &header->facts;
+    uint8_t key[KEY_SIZE];
+    uint8_t out[FIXED_SIZE + NAME_MAX_SIZE + 4];
+    save_u32(out, header->number);
+    save_u32(out + 4, facts->state);
+    save_u32(out + 8, facts->uidvalidity);
+    save_u32(out + 12, facts->uidnext);
+    save_u64(out + 16, facts->highestmodseq);
+    save_u64(out + 24, facts->deletedmodseq);
+    save_u64(out + 32, header->lastmodseq);
+    save_u64(out + 40, (uint64_t)header->changed);
+    save_u64(out + 48, header->floor);
+    save_u64(out + 56, header->messages);
+    save_u64(out + 64, header->unseen);
+    save_u64(out + 72, header->bytes);
+    save_u64(out + 80, header->tombstones);
+    save_u64(out + 88, header->items);
+    save_u64(out + 96, header->id);
+    save_u32(out + 104, facts->name.size);
+    memcpy(out + FIXED_SIZE, facts->name.encoded, facts->name.size);
+    size_t size = FIXED_SIZE + facts->name.size;
+    save_u32(out + size, hash_crc32(out, size));
+    return db_put(txn, TABLE_MAILBOXES, key_of(key, header->id), bytes_of(out, size + 4));
+}
+
+int header_decode(struct bytes key, struct bytes value, struct header *header)
+{
+    const uint8_t *in = value.data;
+    if (key.size != KEY_SIZE || value.size < FIXED_SIZE + 4 ||
+        load_u32(in + 104) != value.size - FIXED_SIZE - 4)
+        return fail(ERR_CORRUPT, "mailbox header: of a wrong size");
+    header->id = load_be64(key.data);
+    if (load_u32(in + value.size - 4) != hash_crc32(in, value.size - 4) ||
+        load_u64(in + 96) != header->id)
+        return fail(ERR_CORRUPT, "header of mailbox %016llx: CRC-32 does not match",
+                    (unsigned long long)header->id);
+    if (load_u32(in + 4) > MAILBOX_PURGED)
+        return fail(ERR_CORRUPT, "header of mailbox %016llx: unknown state",
+                    (unsigned long long)header->id);
+    header->number = load_u32(in);
+    header->facts.state = (enum mailbox_state)load_u32(in + 4);
+    header->facts.uidvalidity = load_u32(in + 8);
+    header->facts.uidnext = load_u32(in + 12);
+    header->facts.highestmodseq = load_u64(in + 16);
+    header->facts.deletedmodseq = load_u64(in + 24);
+    header->lastmodseq = load_u64(in + 32);
+    header->changed = (int64_t)load_u64(in + 40);
+    header->floor = load_u64(in + 48);
+    header->messages = load_u64(in + 56);
+    header->unseen = load_u64(in + 64);
+    header->bytes = load_u64(in + 72);
+    header->tombstones = load_u64(in + 80);
+    header->items = load_u64(in + 88);
+    return name_decode(bytes_of(in + FIXED_SIZE, value.size - FIXED_SIZE - 4), &header->facts.name);
+}
+
+int header_get(struct db_txn *txn, uint64_t id, struct header *header)
+{
+    uint8_t key[KEY_SIZE];
+    struct bytes value;
+    struct bytes k = key_of(key, id);
+    int rc = db_get(txn, TABLE_MAILBOXES, k, &value);
+    return rc ? rc : header_decode(k, value, header);
+}
+
+int header_id_of(struct db_txn *txn, const struct name *name, uint64_t *id)
+{
+    struct bytes value;
+    int rc = db_get(txn, TABLE_NAMES, name_encoded(name), &value);
+    if (rc)
+        return rc;
+    if (value.size != 8)
+        return fail(ERR_CORRUPT, "table of names: malformed id");
+    *id = load_u64(value.data);
+    return ERR_OK;
+}
+
+int header_next(struct db_txn *txn, uint64_t *id, struct header *header)
+{
+    uint8_t key[KEY_SIZE];
+    struct bytes found, value;
+    struct db_cursor *cursor;
+    if (*id == UINT64_MAX)
+        return ERR_END;
+    int rc = db_cursor_open(txn, TABLE_MAILBOXES, &cursor);
+    if (rc)
+        return rc;
+    rc = db_seek(cursor, key_of(key, *id + 1), &found, &value);
+    if (rc == ERR_OK)
+        rc = header_decode(found, value, header);
+    db_cursor_close(cursor);
+    if (rc == ERR_OK)
+        *id = header->id;
+    return rc;
+}
+
+static uint32_t differing(const struct facts *a, const struct facts *b)
+{
+    uint32_t which = 0;
+    which |= a->state != b->state ? FACT_STATE : 0;
+    which |= name_equal(&a->name, &b->name) ? 0 : FACT_NAME;
+    which |= a->uidvalidity != b->uidvalidity ? FACT_UIDVALIDITY : 0;
+    which |= a->uidnext != b->uidnext ? FACT_UIDNEXT : 0;
+    which |= a->highestmodseq != b->highestmodseq ? FACT_HIGHESTMODSEQ : 0;
+    which |= a->deletedmodseq != b->deletedmodseq ? FACT_DELETEDMODSEQ : 0;
+    return which;
+}
+
+/* The difference to the entry's modseq wraps where a modseq is above it, and comes back exactly. */
+static void put_facts(const struct facts *facts, uint32_t which, uint64_t modseq, struct buf *out)
+{
+    if (which & FACT_STATE)
+        buf_varint(out, facts->state);
+    if (which & FACT_NAME)
+        buf_bytes(out, name_encoded(&facts->name));
+    if (which & FACT_UIDVALIDITY)
+        buf_varint(out, facts->uidvalidity);
+    if (which & FACT_UIDNEXT)
+        buf_varint(out, facts->uidnext);
+    if (which & FACT_HIGHESTMODSEQ)
+        buf_varint(out, modseq - facts->highestmodseq);
+    if (which & FACT_DELETEDMODSEQ)
+        buf_varint(out, modseq - facts->deletedmodseq);
+}
+
+void facts_encode(const struct facts *before, const struct facts *after, uint64_t modseq,
+                  struct buf *out)
+{
+    uint32_t which = differing(before, after);
+    buf_varint(out, which);
+    put_facts(before, which, modseq, out);
+    put_facts(after, which, modseq, out);
+}
+
+static int read_facts(struct reader *from, uint32_t which, uint64_t modseq, struct facts *facts)
+{
+    *facts = (struct facts){0};
+    if (which & FACT_STATE) {
+        uint32_t state = read_varint32(from);
+        if (state > MAILBOX_PURGED)
+            return fail(ERR_CORRUPT, "unknown state of a mailbox");
+        facts->state = (enum mailbox_state)state;
+    }
+    if (which & FACT_NAME) {
+        struct bytes name = read_bytes(from);
+        int rc = name.size ? name_decode(name, &facts->name) : ERR_OK;
+        if (rc)
+            return rc;
+    }
+    if (which & FACT_UIDVALIDITY)
+        facts->uidvalidity = read_varint32(from);
+    if (which & FACT_UIDNEXT)
+        facts->uidnext = read_varint32(from);
+    if (which & FACT_HIGHESTMODSEQ)
+        facts->highestmodseq = modseq - read_varint(from);
+    if (which & FACT_DELETEDMODSEQ)
+        facts->deletedmodseq = modseq - read_varint(from);
+    return from->failed ? fail(ERR_CORRUPT, "malformed facts of a mailbox") : ERR_OK;
+}
+
+int facts_decode(struct reader *from, uint64_t modseq, struct facts *before, struct facts *after,
+                 uint32_t *changed)
+{
+    uint32_t which = read_varint32(from);
+    if (from->failed || which > FACT_ALL)
+        return fail(ERR_CORRUPT, "malformed facts of a mailbox");
+    int rc = read_facts(from, which, modseq, before);
+    if (rc == ERR_OK)
+        rc = read_facts(from, which, modseq, after);
+    *changed = which;
+    return rc;
+}
+
+void facts_copy(struct facts *to, const struct facts *from, uint32_t which)
+{
+    if (which & FACT_STATE)
+        to->state = from->state;
+    if (which & FACT_NAME)
+        to->name = from->name;
+    if (which & FACT_UIDVALIDITY)
+        to->uidvalidity = from->uidvalidity;
+    if (which & FACT_UIDNEXT)
+        to->uidnext = from->uidnext;
+    if (which & FACT_HIGHESTMODSEQ)
+        to->highestmodseq = from->highestmodseq;
+    if (which & FACT_DELETEDMODSEQ)
+        to->deletedmodseq = from->deletedmodseq;
+}

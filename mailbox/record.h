@@ -1,0 +1,44 @@
+/* Records: what the store knows of one message in one mailbox, beside its content. */
+#ifndef SHIPLOG_MAILBOX_RECORD_H
+#define SHIPLOG_MAILBOX_RECORD_H
+
+#include "base/bytes.h"
+#include "base/db.h"
+#include "base/hash.h"
+#include "mailbox/flags.h"
+
+#define RECORD_EXPUNGED (1u << 8) /* a tombstone */
+#define RECORD_FLAGS (FLAG_SYSTEM | RECORD_EXPUNGED)
+
+struct record {
+    uint32_t uid;
+    uint32_t flags;     /* FLAG_… (FLAG_SEEN: the owner's) and RECORD_EXPUNGED */
+    uint32_t successor; /* of a tombstone: the UID under which the message went on; 0: none */
+    struct guid guid;
+    uint64_t size;          /* bytes of the raw message */
+    int64_t internal_date;  /* IMAP's INTERNALDATE, microseconds since 1970 */
+    int64_t save_date;      /* when it came into this mailbox (RFC 8514) */
+    uint64_t modseq;        /* of the last entry that changed it */
+    uint64_t append_modseq; /* of the entry that brought it */
+    int64_t changed;        /* time of the last change */
+    uint64_t keywords;      /* hash of its keyword set; 0: none */
+};
+
+bool record_live(const struct record *record);
+
+/* The record's share of its mailbox's digest: 0 unless it is live. */
+uint64_t record_digest(const struct record *record);
+
+/* Records in their table, by the mailbox's local number and UID. Every read checks the CRC-32
+ * (ERR_CORRUPT). */
+int record_get(struct db_txn *txn, uint32_t number, uint32_t uid,
+               struct record *record); /* ERR_END: none */
+int record_put(struct db_txn *txn, uint32_t number, const struct record *record);
+int record_delete(struct db_txn *txn, uint32_t number, uint32_t uid);
+
+/* Copies out up to `most` records of UID `first` and above, tombstones included, in UID order.
+ * *count may be less than `most` only at the end of the mailbox. */
+int record_batch(struct db_txn *txn, uint32_t number, uint32_t first, struct record *records,
+                 size_t most, size_t *count);
+
+#endif
