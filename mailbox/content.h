@@ -1,0 +1,82 @@
+/* Content: messages' raw bytes, deflated once (zlib), named by GUID, kept once however many records
+ * refer to them.
+ *
+ * Behind this interface content is chunks in LMDB, each with a CRC-32, sized so that pages are
+ * filled. Small content is written in the transaction that refers to it; what deflates to more than
+ * CONTENT_STAGE_SIZE is written before, in bounded transactions, and belongs to an owner that dies
+ * with the process (base/lock.h), so that what a crash leaves behind is swept.
+ */
+#ifndef SHIPLOG_MAILBOX_CONTENT_H
+#define SHIPLOG_MAILBOX_CONTENT_H
+
+#include "base/db.h"
+#include "base/hash.h"
+
+#define CONTENT_STAGE_SIZE (1u << 20) /* deflated bytes that may wait in memory */
+
+/* What the store knows of a GUID. Content-less (number 0): records refer to it, but its bytes are
+ * not here. */
+struct content {
+    struct guid guid;
+    uint64_t references; /* records, tombstones included */
+    uint64_t size;       /* raw bytes; 0 while content-less */
+    uint64_t stored;     /* deflated bytes */
+    uint64_t number;     /* 0: content-less */
+};
+
+int content_get(struct db_txn *txn, const struct guid *guid,
+                struct content *content); /* ERR_END: never heard of */
+int content_put(struct db_txn *txn, const struct content *content);
+int content_decode(struct bytes key, struct bytes value,
+                   struct content *content); /* a row of the table; ERR_CORRUPT */
+
+/* One record more, or one less, refers to it; with the last reference the bytes go too. */
+int content_ref(struct db_txn *txn, const struct guid *guid);
+int content_unref(struct db_txn *txn, const struct guid *guid);
+
+/* Copies deflated bytes from `offset` on to `out`, whole chunks until they pass `most` (at least
+ * one), each checked. ERR_END at the end; ERR_CORRUPT. `offset` must be one that this function
+ * reached before (0 to begin with). */
+int content_copy(struct db_txn *txn, const struct content *content, uint64_t offset, size_t most,
+                 struct buf *out);
+
+/* A draft: content on its way in. Feed it raw bytes (they are hashed and deflated) or deflated ones
+ * (they are inflated and hashed, to prove what they are, and kept as they came). Not thread-safe;
+ * drafts of one db may be used by different threads. */
+struct draft;
+enum draft_form { DRAFT_RAW, DRAFT_DEFLATED };
+int draft_open(struct db *db, enum draft_form form, struct draft **draft);
+int draft_write(struct draft *draft, const void *data,
+                size_t size); /* may commit a transaction of its own */
+/* No more bytes. ERR_CORRUPT: deflated bytes that do not inflate. */
+int draft_finish(struct draft *draft);
+const struct guid *draft_guid(const struct draft *draft); /* after draft_finish() */
+uint64_t draft_size(const struct draft *draft);           /* raw bytes so far */
+uint64_t draft_stored(const struct draft *draft);         /* deflated bytes so far */
+size_t draft_memory(const struct draft *draft);           /* deflated bytes that wait in memory */
+/* Writes what waits in memory to the store now, in a transaction of its own, so that the draft
+ * costs no memory. */
+int draft_stage(struct draft *draft);
+/* Within a write transaction: makes sure that the store has this content (finished drafts only). It
+ * may be run again when the transaction was not committed. *introduced (may be NULL) tells whether
+ * no record referred to it before. */
+int draft_adopt(struct db_txn *txn, struct draft *draft, bool *introduced);
+/* Frees it, and what it staged unless that was adopted. NULL is fine. */
+void draft_close(struct draft *draft);
+
+/* Removes staged content whose owner is dead; *swept tells how many (may be NULL). */
+int content_sweep(struct db *db, uint64_t *swept);
+
+/* Reads one message's raw bytes in pieces; each piece is fetched in a short transaction of its own.
+ */
+struct content_reader;
+int content_open(struct db *db, const struct guid *guid,
+                 struct content_reader **reader); /* ERR_GONE: not here */
+/* Up to `size` bytes; *got 0 at the end. ERR_GONE: removed meanwhile; ERR_CORRUPT. */
+int content_read(struct content_reader *reader, void *to, size_t size, size_t *got);
+void content_close(struct content_reader *reader);
+
+/* Inflates and hashes: ERR_CORRUPT unless the bytes are what the GUID says. For checks. */
+int content_verify(struct db *db, const struct content *content);
+
+#endif

@@ -1,0 +1,65 @@
+/* The inside of a transaction; private to mailbox/. */
+#ifndef SHIPLOG_MAILBOX_TX_H
+#define SHIPLOG_MAILBOX_TX_H
+
+#include "mailbox/change.h"
+#include "mailbox/store.h"
+
+/* A mailbox's header while a transaction has it open. One per mailbox, whoever opened it. */
+struct box {
+    struct box *next;
+    struct header header;
+    uint64_t share; /* of the store's digest, as loaded */
+    bool dirty;
+};
+
+/* A mailbox opened as a user; freed with the transaction. */
+struct mailbox {
+    struct mailbox *next;
+    struct tx *tx;
+    struct box *box;
+    struct bytes user; /* text; owned */
+    bool as_owner;
+    bool seen_loaded;
+    struct uidset seen; /* of a user who is not the owner */
+};
+
+struct tx {
+    struct store *store;
+    struct db_txn *db;
+    struct node node;
+    struct journal_window window;
+    struct box *boxes;
+    struct mailbox *mailboxes;
+    int64_t time;
+    char actor[ACTOR_MAX_SIZE + 1];
+    bool node_dirty;
+    uint64_t records; /* that the entries so far are about */
+    uint64_t bytes;   /* of the entries so far */
+    /* The newest entry waits here: only the last of a commit carries the end-of-commit flag. */
+    struct buf waiting;
+    struct entry waiting_entry;
+    struct buf body;
+    struct change change; /* for building or decoding one at a time */
+};
+
+/* Loads a header once per transaction. ERR_END: none. */
+int tx_box(struct tx *tx, uint64_t id, struct box **box);
+/* Adds a new one, not in the store yet. */
+int tx_box_new(struct tx *tx, uint64_t id, struct box **box);
+
+/* The modseq that the next entry gets. */
+uint64_t tx_next_modseq(const struct tx *tx);
+/* Adds an entry behind the journal; `change` was applied already. `body` may be the transaction's
+ * own buffer. */
+int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t previous,
+               uint64_t digest, struct bytes body);
+
+/* Saves headers, window and node. */
+int tx_finish(struct tx *tx);
+
+/* Carries out a change (mailbox/apply.c), at a master before it is journaled, at a replica from the
+ * journal. `box` is NULL for the store's own. */
+int apply_change(struct tx *tx, struct box *box, const struct change *change);
+
+#endif
