@@ -1,0 +1,50 @@
+/* A mailbox as it is or as it was: a copy in memory, made in one short transaction, taken back by
+ * undoing journal entries.
+ *
+ * Threads: a view is used by one at a time. It holds no transaction between calls.
+ */
+#ifndef SHIPLOG_MAILBOX_VIEW_H
+#define SHIPLOG_MAILBOX_VIEW_H
+
+#include "mailbox/mailbox.h"
+
+/* A point in time as people write it: a modseq ("1234"), a time (base/times.h, RFC 3339) or an age
+ * ("10m ago"). */
+struct when {
+    bool is_modseq;
+    uint64_t modseq;
+    int64_t time;
+};
+int when_parse(const char *text, struct when *when); /* ERR_INVALID */
+/* The modseq of the last whole commit at or before `when`. ERR_TRIMMED: before the window;
+ * ERR_NOTFOUND: a modseq above the last. */
+int when_resolve(struct tx *tx, const struct when *when, uint64_t *modseq);
+
+struct view;
+
+/* The mailbox with this id as it is now. ERR_NOTFOUND. */
+int view_open(struct store *store, uint64_t id, struct view **view);
+/* Takes the view back to how things stood after the entry `modseq` (a whole commit's last).
+ * ERR_TRIMMED; ERR_CORRUPT when a digest on the way does not match what its entry says. */
+int view_back(struct view *view, uint64_t modseq);
+/* Undoes one entry; ERR_END when the mailbox's oldest entry in the window was undone already. For
+ * proofs: afterwards the view's digest has been compared with what the entry now on top says. */
+int view_step(struct view *view);
+void view_close(struct view *view); /* NULL is fine */
+
+/* As of the view's point: facts, counts and digest (`header`), state MAILBOX_NONE when it was not
+ * made yet. Valid until the view moves. */
+const struct header *view_header(const struct view *view);
+/* Live records in UID order, \Seen as `user` (NULL: the owner) saw it. The array belongs to the
+ * view until it moves or is asked again. */
+int view_records(struct view *view, const char *user, const struct record **records, size_t *count);
+/* Names of a record's keywords, canonical; valid until the view is closed. */
+int view_keywords(struct view *view, uint64_t hash, struct bytes *keywords);
+
+/* All mailboxes that were live then, in the order of their names, as headers; free(*headers).
+ * `modseq` 0: now. */
+int view_mailboxes(struct store *store, uint64_t modseq, struct header **headers, size_t *count);
+/* The id of the mailbox that bore this name then. `modseq` 0: now. ERR_NOTFOUND. */
+int view_mailbox_id(struct store *store, const struct name *name, uint64_t modseq, uint64_t *id);
+
+#endif
