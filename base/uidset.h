@@ -23,7 +23,8 @@ struct uidset {
 void uidset_free(struct uidset *set);
 void uidset_clear(struct uidset *set); /* empties it, keeps its memory */
 
-/* ERR_NOMEM, else ERR_OK. Adding in ascending order costs O(1). */
+/* ERR_NOMEM (the set is as it was), else ERR_OK. Adding in ascending order costs O(1). 0 is no UID
+ * and is never added; a range whose last is below its first is empty. */
 int uidset_add(struct uidset *set, uint32_t uid);
 int uidset_add_range(struct uidset *set, uint32_t first, uint32_t last);
 int uidset_remove_range(struct uidset *set, uint32_t first, uint32_t last);
@@ -35,18 +36,20 @@ bool uidset_equal(const struct uidset *a, const struct uidset *b);
 /* The smallest member at or above `uid`; false when there is none. */
 bool uidset_next(const struct uidset *set, uint32_t uid, uint32_t *found);
 
-/* IMAP's text: "1:5,9,20:*". `*` stands for `highest` (a mailbox's highest UID, 0 when empty: then
- * `*` is 0 and names nothing). Ranges may be given either way round. ERR_INVALID with a message
- * that shows what is wrong. `single`, if not NULL, is set to whether the text is one number alone
- * (which must name a live message, DESIGN's rule for callers). */
+/* IMAP's text: "1:5,9,20:*", numbers without leading zeros, no spaces; replaces what `set` held.
+ * `*` stands for `highest` (a mailbox's highest UID, 0 when empty: then a part with `*` names
+ * nothing). Ranges may be given either way round. ERR_INVALID (the set is then empty) with a
+ * message that shows what is wrong. `single`, if not NULL, is set to whether the text is one number
+ * alone: callers then insist that it names a live message. */
 int uidset_parse(struct uidset *set, const char *text, uint32_t highest, bool *single);
 void uidset_print(const struct uidset *set, struct buf *out); /* "1:5,9"; "" when empty; no NUL */
 
-/* Canonical bytes: count of ranges, then for each the gap to the one before and its length less
- * one, as varints. */
+/* Canonical bytes, all varints: the count of ranges, then for each its first less the last of the
+ * one before (less 0 for the first one: so at least 1, later at least 2), and its last less its
+ * first. */
 void uidset_encode(const struct uidset *set, struct buf *out);
 /* ERR_CORRUPT for bytes that uidset_encode() would not write; `at_most` bounds how many UIDs it may
- * name. */
+ * name. After an error the set is empty, and after ERR_CORRUPT the reader has failed. */
 int uidset_decode(struct uidset *set, struct reader *from, uint64_t at_most);
 
 #endif
