@@ -1,0 +1,13 @@
+/* Making changes up at a master; private to mailbox/. */
+#ifndef SHIPLOG_MAILBOX_EDIT_H
+#define SHIPLOG_MAILBOX_EDIT_H
+
+#include "mailbox/tx.h"
+
+/* Begins a change of this box (NULL: of the store) in the transaction's own struct change: number,
+ * time, facts as they are. ERR_REFUSED when the mailbox's state does not allow it. */
+int edit_begin(struct tx *tx, struct box *box, enum entry_kind kind, struct change **change);
+/* Carries it out and journals it. A `visible` change raises HIGHESTMODSEQ. */
+int edit_finish(struct tx *tx, struct box *box, struct change *change, bool visible);
+
+#endif

@@ -1,0 +1,132 @@
+/* Expiry: tombstones purged by age, mailbox after mailbox, in bounded transactions. */
+#include "base/err.h"
+#include "mailbox/edit.h"
+#include "mailbox/mailbox.h"
+
+struct expiry {
+    uint64_t id;
+    int64_t age;
+    uint64_t purged; /* in this commit */
+    bool more;
+};
+
+/* The live records of a deleted mailbox, expunged by ordinary entries, one commit's worth at a
+ * time. */
+static int expunge_deleted(struct mailbox *mailbox, struct expiry *expiry)
+{
+    struct uidset uids = {0};
+    struct uidset some = {0};
+    uint32_t uid;
+    uint64_t taken = 0;
+    int rc = uidset_add_range(&uids, 1, UINT32_MAX);
+    if (rc == ERR_OK)
+        rc = mailbox_select(mailbox, &uids, &some);
+    uidset_clear(&uids);
+    for (uint32_t at = 1;
+         rc == ERR_OK && at && taken < MAILBOX_COMMIT_RECORDS && uidset_next(&some, at, &uid);
+         at = uid + 1) {
+        rc = uidset_add(&uids, uid);
+        taken++;
+    }
+    if (rc == ERR_OK)
+        rc = mailbox_expunge(mailbox, &uids, true, &expiry->purged);
+    uidset_free(&uids);
+    uidset_free(&some);
+    expiry->more = true;
+    return rc;
+}
+
+/* Nothing is left of it but tombstones, and these may go, whatever their age: the mailbox itself is
+ * old enough. */
+static int purge_deleted(struct mailbox *mailbox, struct expiry *expiry)
+{
+    struct change *change;
+    struct box *box = mailbox->box;
+    int rc;
+    if (box->header.tombstones) {
+        rc = mailbox_purge(mailbox, INT64_MAX, &expiry->purged, &expiry->more);
+        expiry->more = true;
+        return rc;
+    }
+    rc = edit_begin(mailbox->tx, box, ENTRY_PURGE, &change);
+    if (rc)
+        return rc;
+    change->after.state = MAILBOX_PURGED;
+    return edit_finish(mailbox->tx, box, change, false);
+}
+
+static int expire_at_master(struct tx *tx, void *arg)
+{
+    struct expiry *expiry = arg;
+    struct mailbox *mailbox;
+    int64_t until = tx_time(tx) - expiry->age;
+    expiry->purged = 0;
+    expiry->more = false;
+    int rc = mailbox_open_id(tx, expiry->id, NULL, &mailbox);
+    if (rc)
+        return rc;
+    const struct header *header = mailbox_header(mailbox);
+    if (header->facts.state == MAILBOX_LIVE)
+        return mailbox_purge(mailbox, until, &expiry->purged, &expiry->more);
+    /* Expiring touches it: once begun, its mail is gone, and it is carried on with. */
+    bool begun = header->messages == 0 && header->facts.deletedmodseq > 0;
+    if (header->facts.state != MAILBOX_DELETED || (header->changed > until && !begun))
+        return ERR_OK;
+    return header->messages ? expunge_deleted(mailbox, expiry) : purge_deleted(mailbox, expiry);
+}
+
+static int expire_at_replica(struct tx *tx, void *arg)
+{
+    struct expiry *expiry = arg;
+    struct mailbox *mailbox;
+    expiry->purged = 0;
+    expiry->more = false;
+    int rc = mailbox_open_id(tx, expiry->id, NULL, &mailbox);
+    return rc ? rc
+              : mailbox_purge_local(mailbox, tx_time(tx) - expiry->age, &expiry->purged,
+                                    &expiry->more);
+}
+
+static int expire_mailbox(struct store *store, enum role role, uint64_t id, int64_t age,
+                          uint64_t *purged)
+{
+    struct expiry expiry = {.id = id, .age = age, .more = true};
+    int rc = ERR_OK;
+    while (rc == ERR_OK && expiry.more) {
+        rc = role == ROLE_REPLICA ? store_maintain(store, expire_at_replica, &expiry)
+                                  : store_commit(store, expire_at_master, &expiry, NULL);
+        if (rc == ERR_OK)
+            *purged += expiry.purged;
+    }
+    return rc;
+}
+
+struct next {
+    uint64_t id;
+    enum role role;
+    bool end;
+};
+
+static int find_next(struct tx *tx, void *arg)
+{
+    struct next *next = arg;
+    struct header header;
+    int rc = header_next(tx_db(tx), &next->id, &header);
+    next->role = tx_node(tx)->role;
+    next->end = rc == ERR_END;
+    return next->end ? ERR_OK : rc;
+}
+
+int store_expire(struct store *store, uint64_t id, int64_t age, uint64_t *purged)
+{
+    struct next next = {.id = id ? id - 1 : 0};
+    *purged = 0;
+    for (;;) {
+        int rc = store_read(store, find_next, &next);
+        if (rc || next.end || (id && next.id != id))
+            return rc;
+        rc = expire_mailbox(store, next.role, next.id, age, purged);
+        if (rc || id)
+            return rc;
+    }
+}
