@@ -112,7 +112,8 @@ struct bytes buf_view(const struct buf *buf)
 
 struct reader reader_of(struct bytes bytes)
 {
-    return (struct reader){.at = bytes.data, .end = bytes.data + bytes.size};
+    return (struct reader){.at = bytes.data,
+                           .end = bytes.size ? bytes.data + bytes.size : bytes.data};
 }
 
 struct bytes read_view(struct reader *reader, size_t size)

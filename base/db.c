@@ -390,11 +390,9 @@ static int begin(struct db *db, bool write, struct db_txn **out)
         pthread_rwlock_unlock(&db->open_txns);
         int rc = ERR_OK;
         int dead;
-        if (attempt == 4)
-            rc = fail_mdb(db, mdb, "begin");
-        else if (mdb == MDB_MAP_RESIZED || mdb == MDB_PANIC)
+        if (attempt < 4 && (mdb == MDB_MAP_RESIZED || mdb == MDB_PANIC))
             rc = recover(db, mdb);
-        else if (mdb == MDB_READERS_FULL && attempt == 0)
+        else if (attempt == 0 && mdb == MDB_READERS_FULL)
             mdb_reader_check(db->env, &dead);
         else
             rc = fail_mdb(db, mdb, "begin");

@@ -17,7 +17,7 @@ static const struct {
 #undef X
 };
 
-int fail(int code, const char *format, ...)
+int(fail)(int code, const char *format, ...)
 {
     /* The old message may be an argument of the new one. */
     char fresh[sizeof message];
