@@ -15,18 +15,21 @@ int64_t times_now(void); /* CLOCK_REALTIME */
  * above 9999 are clamped to the nearest printable time). */
 void times_print(int64_t time, char out[TIMES_TEXT_SIZE]);
 
-/* RFC 3339 ("2026-11-23T10:00:00Z", "…+01:00", fraction optional, 'T' or a space or 't'), without a
- * zone: local time (TZ). Also a bare date "2026-11-23" (local midnight). ERR_INVALID with a
- * message. */
+/* RFC 3339 ("2026-11-23T10:00:00Z", "…+01:00", fraction optional and cut to microseconds, 'T', 't'
+ * or one space between), without a zone: local time (TZ). Also a bare date "2026-11-23" (local
+ * midnight). Of a local time that comes twice, the first; one that is skipped is read as if the
+ * clock had not been put forward. ERR_INVALID with a message. */
 int times_parse_rfc3339(const char *text, int64_t *time);
 
-/* RFC 5322 date-time with the obsolete forms met in real mail: weekday optional, 2-digit years,
- * named zones, comments in parentheses, missing seconds. Bounded by `size`; the text need not end
- * in NUL. ERR_INVALID with a message. */
+/* RFC 5322 date-time with the obsolete and malformed ones met in real mail: weekday optional, years
+ * of 2 or 3 digits, named zones (unknown ones and none are UTC), comments in parentheses, missing
+ * seconds, asctime's order, hyphens in the date. Bounded by `size`; the text need not end in NUL.
+ * ERR_INVALID with a message. */
 int times_parse_rfc5322(const char *text, uint64_t size, int64_t *time);
 
-/* The date of an mbox "From " line: asctime ("Thu Aug 22 12:36:23 2002"), with or without a zone.
- * Taken as UTC without one. */
+/* The date of an mbox "From " line: asctime ("Thu Aug 22 12:36:23 2002"; seconds optional), with or
+ * without a zone before or after the year. Taken as UTC without one. Stricter than the one above,
+ * so that a sentence in a message is no date. */
 int times_parse_asctime(const char *text, uint64_t size, int64_t *time);
 
 /* An age: "10m", "2 days", "36h", "1w", "90 s"; units s, m, h, d, w and their English names,
