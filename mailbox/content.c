@@ -117,6 +117,12 @@ static int remove_all_chunks(struct db_txn *txn, uint64_t number)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+static int drop(struct db_txn *txn, const struct content *content)
+{
+    int rc = db_delete(txn, TABLE_GUIDS, guid_key(&content->guid));
+    return rc == ERR_OK && content->number ? remove_all_chunks(txn, content->number) : rc;
+}
+
 int content_unref(struct db_txn *txn, const struct guid *guid)
 {
     struct content content;
@@ -127,12 +133,16 @@ int content_unref(struct db_txn *txn, const struct guid *guid)
     if (rc)
         return rc;
     content.references--;
-    if (content.references)
-        return content_put(txn, &content);
-    rc = db_delete(txn, TABLE_GUIDS, guid_key(guid));
-    if (rc == ERR_OK && content.number)
-        rc = remove_all_chunks(txn, content.number);
-    return rc;
+    return content.references ? content_put(txn, &content) : drop(txn, &content);
+}
+
+int content_drop_unreferenced(struct db_txn *txn, const struct guid *guid)
+{
+    struct content content;
+    int rc = content_get(txn, guid, &content);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    return content.references ? ERR_OK : drop(txn, &content);
 }
 
 static int next_number(struct db_txn *txn, uint64_t *number)

@@ -33,6 +33,8 @@ int content_decode(struct bytes key, struct bytes value,
 /* One record more, or one less, refers to it; with the last reference the bytes go too. */
 int content_ref(struct db_txn *txn, const struct guid *guid);
 int content_unref(struct db_txn *txn, const struct guid *guid);
+/* Removes it if no record refers to it. */
+int content_drop_unreferenced(struct db_txn *txn, const struct guid *guid);
 
 /* Copies deflated bytes from `offset` on to `out`, whole chunks until they pass `most` (at least
  * one), each checked. ERR_END at the end; ERR_CORRUPT. `offset` must be one that this function

@@ -272,6 +272,9 @@ static int apply_batch(struct tx *tx, void *arg)
         rc = draft_adopt(tx->db, batch->drafts[i], NULL);
     if (rc == ERR_OK)
         rc = apply_entries(tx, apply);
+    /* Content of a stopped mailbox's messages has nobody who refers to it. */
+    for (size_t i = 0; i < batch->draft_count && rc == ERR_OK; i++)
+        rc = content_drop_unreferenced(tx->db, draft_guid(batch->drafts[i]));
     apply->position = tx->window.last;
     return rc;
 }
