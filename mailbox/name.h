@@ -1,7 +1,9 @@
 /* Mailbox names: one type, one parser, one printer; no other code looks at a name's text.
  *
  * Text form: `A/B/C` belongs to the store's owner, `~USER[@DOMAIN]/A/B` to another. A name given as
- * `~OWNER/…` with the store's own owner is the same name as without. UTF-8 (RFC 3629, checked).
+ * `~OWNER/…` with the store's own owner is the same name as without; so a component that begins
+ * with
+ * `~` can stand first, as in `~OWNER/~A`, and is printed like that. UTF-8 (RFC 3629, checked).
  * INBOX as first component is accepted in any case and kept as "INBOX". Refused: empty components,
  * control characters (C0, DEL, C1), a name of more than 480 encoded bytes, an owner or domain that
  * is empty or holds '/', '@' twice. `%`, `*` and `.` are plain characters.
@@ -16,6 +18,7 @@
 
 #define NAME_MAX_SIZE 480u  /* encoded; LMDB's keys end at 511 */
 #define NAME_TEXT_SIZE 512u /* of a printed name with its NUL */
+#define NAME_SUFFIX_MAX 64u /* of name_with_suffix() */
 
 /* A mailbox's name, by value. `encoded` is domain NUL owner NUL component NUL component …: it sorts
  * mailboxes by owner, parents before children, and is the key in the store's table of names. */
@@ -50,12 +53,13 @@ size_t name_depth(const struct name *name); /* components, at least 1 */
 struct bytes name_component(const struct name *name,
                             size_t index); /* a view; empty beyond the depth */
 bool name_is_below(const struct name *name, const struct name *parent); /* a strict descendant */
-/* `child` (strictly below `from`) moved below `to`; ERR_INVALID when it becomes too long. For
- * renames of a parent. */
+/* `child` (which must be strictly below `from`) moved below `to`; ERR_INVALID when it becomes too
+ * long. For renames of a parent. */
 int name_rebase(const struct name *child, const struct name *from, const struct name *to,
                 struct name *moved);
 /* `name` with `~suffix` added to its last component, shortened where needed; for merges that find a
- * name taken. */
+ * name taken. Where even that has no room, its parent gets the suffix. `suffix` is plain text of 1
+ * to NAME_SUFFIX_MAX bytes, without '/' or control characters. */
 void name_with_suffix(const struct name *name, const char *suffix, struct name *out);
 /* `name` with one more component below it; ERR_INVALID. For Maildir++ subfolders. */
 int name_child(const struct name *parent, const char *component, size_t size, struct name *child);
