@@ -55,7 +55,7 @@ static const char *why_not_part(struct bytes part)
         if (text_is_control(code_point))
             return "a control character";
         if (code_point == '/')
-            return "a slash in a component";
+            return "a slash where none may be";
         i += length;
     }
     return NULL;
@@ -185,7 +185,9 @@ static const char *append_all(struct name *name, struct bytes rest, uint8_t sepa
 static const char *parse(struct bytes text, const struct owner *store_owner, struct name *name)
 {
     struct owner owner = *store_owner;
-    if (text.size && text.data[0] == '~') {
+    if (text.size == 0)
+        return "it is empty";
+    if (text.data[0] == '~') {
         struct bytes who;
         text = bytes_of(text.data + 1, text.size - 1);
         next_part(&text, '/', &who);
