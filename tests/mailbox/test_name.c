@@ -119,6 +119,8 @@ static void the_message_quotes_what_was_refused(void **state)
     (void)state;
     refuse("A\nB", 3);
     assert_string_equal(err_message(), "mailbox name \"A\\x0aB\": a control character");
+    refuse("A\xff", 2);
+    assert_string_equal(err_message(), "mailbox name \"A\\xff\": not UTF-8");
     struct owner owner;
     assert_int_equal(owner_parse("a@b@c", &owner), ERR_INVALID);
     assert_string_equal(err_message(), "owner \"a@b@c\": more than one @ in the owner");
