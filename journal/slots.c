@@ -1,0 +1,65 @@
+#include "journal/slots.h"
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "journal/tables.h"
+
+#include <string.h>
+
+#define ROW_SIZE 29u
+
+static int decode(struct bytes key, struct bytes value, struct slot *slot)
+{
+    if (key.size == 0 || key.size >= SLOT_NAME_SIZE || value.size != ROW_SIZE ||
+        memchr(key.data, 0, key.size) || load_u32(value.data + 25) != hash_crc32(value.data, 25) ||
+        value.data[24] > 1)
+        return fail(ERR_CORRUPT, "table of slots: damaged");
+    *slot = (struct slot){0};
+    memcpy(slot->name, key.data, key.size);
+    slot->position =
+        (struct position){.modseq = load_u64(value.data), .chain = load_u64(value.data + 8)};
+    slot->time = (int64_t)load_u64(value.data + 16);
+    slot->connected = value.data[24];
+    return ERR_OK;
+}
+
+int slot_get(struct db_txn *txn, const char *name, struct slot *slot)
+{
+    struct bytes value;
+    int rc = db_get(txn, TABLE_SLOTS, bytes_text(name), &value);
+    return rc ? rc : decode(bytes_text(name), value, slot);
+}
+
+int slot_put(struct db_txn *txn, const struct slot *slot)
+{
+    uint8_t row[ROW_SIZE];
+    save_u64(row, slot->position.modseq);
+    save_u64(row + 8, slot->position.chain);
+    save_u64(row + 16, (uint64_t)slot->time);
+    row[24] = slot->connected;
+    save_u32(row + 25, hash_crc32(row, 25));
+    return db_put(txn, TABLE_SLOTS, bytes_text(slot->name), bytes_of(row, sizeof row));
+}
+
+int slot_drop(struct db_txn *txn, const char *name)
+{
+    return *name && strlen(name) < SLOT_NAME_SIZE ? db_delete(txn, TABLE_SLOTS, bytes_text(name))
+                                                  : ERR_END;
+}
+
+int slot_next(struct db_txn *txn, struct slot *slot)
+{
+    struct db_cursor *cursor;
+    struct bytes key, value;
+    struct bytes at = bytes_text(slot->name);
+    int rc = db_cursor_open(txn, TABLE_SLOTS, &cursor);
+    if (rc)
+        return rc;
+    rc = at.size ? db_seek(cursor, at, &key, &value) : db_first(cursor, &key, &value);
+    if (rc == ERR_OK && at.size && bytes_equal(key, at))
+        rc = db_next(cursor, &key, &value);
+    if (rc == ERR_OK)
+        rc = decode(key, value, slot);
+    db_cursor_close(cursor);
+    return rc;
+}

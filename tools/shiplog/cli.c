@@ -1,0 +1,256 @@
+#include "tools/shiplog/cli.h"
+
+#include "base/err.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct command commands[] = {
+    {"init", "init [--owner USER] [--replica]", 0, 0, cmd_init, false, true},
+    {"create", "create NAME", 1, 1, cmd_create, false, false},
+    {"rename", "rename OLD NEW", 2, 2, cmd_rename, false, false},
+    {"delete", "delete NAME", 1, 1, cmd_delete, false, false},
+    {"mailboxes", "mailboxes [--at WHEN]", 0, 0, cmd_mailboxes, false, false},
+    {"append", "append MAILBOX [--flags F,...] [--date D] [--mda] [FILE]", 1, 2, cmd_append, false,
+     true},
+    {"import", "import MAILBOX PATH... [--keep-uids]", 2, WORDS_MAX, cmd_import, false, false},
+    {"export", "export MAILBOX DIR [--at WHEN] [--format maildir|mbox]", 2, 2, cmd_export, false,
+     false},
+    {"flags", "flags MAILBOX UIDSET [+|-]FLAG... [--as USER]", 2, WORDS_MAX, cmd_flags, true,
+     false},
+    {"expunge", "expunge MAILBOX UIDSET [--immediate]", 2, 2, cmd_expunge, true, false},
+    {"copy-messages", "copy-messages MAILBOX UIDSET TO", 3, 3, cmd_copy_messages, true, false},
+    {"move", "move MAILBOX UIDSET TO", 3, 3, cmd_move, true, false},
+    {"meta", "meta get|set|unset|list [MAILBOX] [KEY [VALUE]] [--as USER]", 1, 4, cmd_meta, false,
+     false},
+    {"expire", "expire [MAILBOX] --older-than AGE", 0, 1, cmd_expire, false, false},
+    {"list", "list MAILBOX [UIDSET] [--at WHEN] [--as USER] [--expunged]", 1, 2, cmd_list, false,
+     false},
+    {"cat", "cat MAILBOX UID [--at WHEN]", 2, 2, cmd_cat, false, false},
+    {"log", "log [MAILBOX] [--since WHEN] [--until WHEN] [--uid N] [--kind K] [--follow]", 0, 1,
+     cmd_log, false, false},
+    {"digest", "digest", 0, 0, cmd_digest, false, false},
+    {"check", "check", 0, 0, cmd_check, false, false},
+    {"status", "status", 0, 0, cmd_status, false, false},
+    {"slots", "slots [drop NAME]", 0, 2, cmd_slots, false, false},
+    {"journal", "journal status|trim|verify [--keep N | --before WHEN]", 1, 1, cmd_journal, false,
+     false},
+};
+const size_t command_count = sizeof commands / sizeof commands[0];
+
+static const struct command *self(const struct cli *cli)
+{
+    for (size_t i = 0; i < command_count; i++)
+        if (strcmp(commands[i].name, cli->command) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+int cli_usage(const struct cli *cli)
+{
+    return fail(ERR_USAGE, "usage: shiplog [-s STORE] %s", self(cli)->usage);
+}
+
+static struct option *find_option(struct option *options, size_t count, const char *word)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(options[i].name, word) == 0)
+            return &options[i];
+    return NULL;
+}
+
+int cli_options(struct cli *cli, struct option *options, size_t count)
+{
+    int kept = 0;
+    for (int i = 0; i < cli->count; i++) {
+        char *word = cli->words[i];
+        bool dashes = word[0] == '-' && word[1] == '-' && word[2];
+        bool dash = word[0] == '-' && word[1] && !(self(cli)->uidset && kept >= 2);
+        struct option *option = dashes ? find_option(options, count, word) : NULL;
+        if (!option && (dashes || dash))
+            return fail(ERR_USAGE, "%s: unknown option %s (usage: %s)", cli->command, word,
+                        self(cli)->usage);
+        if (!option) {
+            cli->words[kept++] = word;
+            continue;
+        }
+        if (option->takes_value && i + 1 == cli->count)
+            return fail(ERR_USAGE, "%s: %s needs a value", cli->command, word);
+        option->value = option->takes_value ? cli->words[++i] : word;
+    }
+    cli->count = kept;
+    return cli_words(cli, self(cli)->least, self(cli)->most);
+}
+
+int cli_words(const struct cli *cli, int least, int most)
+{
+    return cli->count >= least && cli->count <= most ? ERR_OK : cli_usage(cli);
+}
+
+int cli_number(const char *text, uint64_t most, uint64_t *number)
+{
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || text[digits] || digits > 19)
+        return fail(ERR_INVALID, "%s: not a number", text);
+    *number = strtoull(text, NULL, 10);
+    return *number <= most
+               ? ERR_OK
+               : fail(ERR_INVALID, "%s: more than %llu", text, (unsigned long long)most);
+}
+
+int cli_name(const struct cli *cli, const char *text, struct name *name)
+{
+    return name_parse(text, strlen(text), &cli->owner, name);
+}
+
+void cli_print_name(const struct cli *cli, const struct name *name, char out[NAME_TEXT_SIZE])
+{
+    name_print(name, &cli->owner, out);
+}
+
+static bool parse_id(const char *text, uint64_t *id)
+{
+    if (strncmp(text, "id:", 3) != 0)
+        return false;
+    size_t digits = strspn(text + 3, "0123456789abcdefABCDEF");
+    if (digits != 16 || text[3 + digits])
+        return false;
+    *id = strtoull(text + 3, NULL, 16);
+    return true;
+}
+
+int cli_open(struct tx *tx, const struct cli *cli, const char *text, const char *user,
+             struct mailbox **mailbox)
+{
+    struct name name;
+    uint64_t id;
+    if (parse_id(text, &id))
+        return mailbox_open_id(tx, id, user, mailbox);
+    int rc = cli_name(cli, text, &name);
+    return rc ? rc : mailbox_open(tx, &name, user, mailbox);
+}
+
+int cli_mailbox_id(struct cli *cli, const char *text, uint64_t modseq, uint64_t *id)
+{
+    struct name name;
+    if (parse_id(text, id))
+        return ERR_OK;
+    int rc = cli_name(cli, text, &name);
+    if (rc)
+        return rc;
+    rc = view_mailbox_id(cli->store, &name, modseq, id);
+    return rc == ERR_NOTFOUND
+               ? fail(rc, "mailbox %s: there is none%s", text, modseq ? " at that point" : "")
+               : rc;
+}
+
+struct resolve {
+    struct when when;
+    uint64_t modseq;
+};
+
+static int resolve(struct tx *tx, void *arg)
+{
+    struct resolve *work = arg;
+    return when_resolve(tx, &work->when, &work->modseq);
+}
+
+int cli_when(struct cli *cli, const char *text, uint64_t *modseq)
+{
+    struct resolve work;
+    int rc = when_parse(text, &work.when);
+    if (rc == ERR_OK)
+        rc = store_read(cli->store, resolve, &work);
+    if (rc == ERR_OK)
+        *modseq = work.modseq;
+    return rc;
+}
+
+int cli_view(struct cli *cli, const char *text, const char *at, struct view **view)
+{
+    uint64_t modseq = 0;
+    uint64_t id;
+    int rc = at ? cli_when(cli, at, &modseq) : ERR_OK;
+    if (rc == ERR_OK && at && modseq == 0)
+        return fail(ERR_NOTFOUND, "mailbox %s: there is none at that point", text);
+    if (rc == ERR_OK)
+        rc = cli_mailbox_id(cli, text, modseq, &id);
+    if (rc == ERR_OK)
+        rc = view_open(cli->store, id, view);
+    if (rc || !at)
+        return rc;
+    rc = view_back(*view, modseq);
+    enum mailbox_state state = view_header(*view)->facts.state;
+    if (rc == ERR_OK && (state == MAILBOX_NONE || state == MAILBOX_PURGED))
+        rc = fail(ERR_NOTFOUND, "mailbox %s: there is none at that point", text);
+    if (rc) {
+        view_close(*view);
+        *view = NULL;
+    }
+    return rc;
+}
+
+struct one_commit {
+    struct cli *cli;
+    const struct uid_work *work;
+    uint32_t from; /* UIDs below it are done */
+    uint32_t next; /* where the next commit goes on; 0: all is done */
+};
+
+/* The first MAILBOX_COMMIT_RECORDS live UIDs among those wanted from `from` on. */
+static int take_some(struct one_commit *commit, struct mailbox *mailbox,
+                     const struct uidset *wanted, struct uidset *some)
+{
+    struct uidset live = {0};
+    uint32_t uid;
+    uint64_t taken = 0;
+    int rc = mailbox_select(mailbox, wanted, &live);
+    commit->next = 0;
+    for (uint32_t at = commit->from; rc == ERR_OK && at && uidset_next(&live, at, &uid);
+         at = uid + 1) {
+        if (taken++ == MAILBOX_COMMIT_RECORDS) {
+            commit->next = uid;
+            break;
+        }
+        rc = uidset_add(some, uid);
+    }
+    uidset_free(&live);
+    return rc;
+}
+
+static int run_commit(struct tx *tx, void *arg)
+{
+    struct one_commit *commit = arg;
+    const struct uid_work *work = commit->work;
+    struct mailbox *mailbox;
+    struct uidset wanted = {0};
+    struct uidset some = {0};
+    bool single;
+    int rc = cli_open(tx, commit->cli, work->mailbox, work->user, &mailbox);
+    if (rc == ERR_OK)
+        rc = uidset_parse(&wanted, work->uids, mailbox_highest_uid(mailbox), &single);
+    if (rc == ERR_OK)
+        rc = take_some(commit, mailbox, &wanted, &some);
+    if (rc == ERR_OK && single && uidset_size(&some) == 0)
+        rc = fail(ERR_NOTFOUND, "%s: UID %s: there is no such message", work->mailbox, work->uids);
+    if (rc == ERR_OK)
+        rc = work->change(tx, mailbox, &some, work->arg);
+    uidset_free(&wanted);
+    uidset_free(&some);
+    return rc;
+}
+
+int cli_each_commit(struct cli *cli, const struct uid_work *work)
+{
+    struct one_commit commit = {.cli = cli, .work = work, .from = 1};
+    do {
+        int rc = store_commit(cli->store, run_commit, &commit, NULL);
+        if (rc)
+            return rc;
+        if (work->done)
+            work->done(work->arg);
+        commit.from = commit.next;
+    } while (commit.next);
+    return ERR_OK;
+}

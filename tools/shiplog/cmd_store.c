@@ -1,0 +1,346 @@
+/* Commands about the store as a whole: init, status, digest, check, journal, slots. */
+#include "base/err.h"
+#include "base/times.h"
+#include "journal/slots.h"
+#include "mailbox/check.h"
+#include "tools/shiplog/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define TRIM_BATCH 4096u /* entries in one transaction */
+
+int cmd_init(struct cli *cli)
+{
+    struct option options[] = {{"--owner", true, NULL}, {"--replica", false, NULL}};
+    struct owner owner;
+    int rc = cli_options(cli, options, 2);
+    if (rc == ERR_OK && options[0].value && options[1].value)
+        rc = fail(ERR_USAGE, "init: a replica takes the owner from its master");
+    if (rc == ERR_OK && options[0].value)
+        rc = owner_parse(options[0].value, &owner);
+    if (rc)
+        return rc;
+    return store_init(cli->store_path, options[1].value ? ROLE_REPLICA : ROLE_MASTER,
+                      options[0].value ? &owner : NULL, NULL);
+}
+
+struct facts_of_store {
+    struct node node;
+    struct journal_window window;
+    struct stop *stops;
+    size_t stop_count;
+    struct slot *slots;
+    size_t slot_count;
+};
+
+static int collect_stops(struct db_txn *txn, struct facts_of_store *facts)
+{
+    struct stop stop;
+    uint64_t id = 0;
+    int rc;
+    while ((rc = store_stop_next(txn, &id, &stop)) == ERR_OK) {
+        struct stop *stops = realloc(facts->stops, (facts->stop_count + 1) * sizeof *stops);
+        if (!stops)
+            return fail(ERR_NOMEM, "out of memory");
+        facts->stops = stops;
+        stops[facts->stop_count++] = stop;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int collect_slots(struct db_txn *txn, struct facts_of_store *facts)
+{
+    struct slot slot = {0};
+    int rc;
+    while ((rc = slot_next(txn, &slot)) == ERR_OK) {
+        struct slot *slots = realloc(facts->slots, (facts->slot_count + 1) * sizeof *slots);
+        if (!slots)
+            return fail(ERR_NOMEM, "out of memory");
+        facts->slots = slots;
+        slots[facts->slot_count++] = slot;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int collect_facts(struct tx *tx, void *arg)
+{
+    struct facts_of_store *facts = arg;
+    facts->node = *tx_node(tx);
+    facts->window = *tx_window(tx);
+    facts->stop_count = 0;
+    facts->slot_count = 0;
+    int rc = collect_stops(tx_db(tx), facts);
+    return rc ? rc : collect_slots(tx_db(tx), facts);
+}
+
+static void free_facts(struct facts_of_store *facts)
+{
+    free(facts->stops);
+    free(facts->slots);
+}
+
+/* An agent keeps its wake socket bound; a connection to a dead one's is refused. */
+static bool agent_runs(struct store *store)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    snprintf(to.sun_path, sizeof to.sun_path, "/proc/self/fd/%d/%s",
+             db_directory_fd(store_db(store)), STORE_WAKE_SOCKET);
+    bool runs = connect(fd, (struct sockaddr *)&to, sizeof to) == 0;
+    close(fd);
+    return runs;
+}
+
+static const char *slot_state(const struct slot *slot, const struct journal_window *window)
+{
+    if (slot->position.modseq < window->base.modseq)
+        return "lost";
+    return slot->connected ? "connected" : "away";
+}
+
+static void print_slot(struct out *out, const struct slot *slot,
+                       const struct journal_window *window)
+{
+    uint64_t behind = window->last.modseq > slot->position.modseq
+                          ? window->last.modseq - slot->position.modseq
+                          : 0;
+    uint64_t average = window->entries ? window->bytes / window->entries : 0;
+    int64_t idle = (times_now() - slot->time) / TIMES_SECOND;
+    out_text(out, "name", slot->name);
+    out_position(out, "position", slot->position);
+    out_number(out, "entries", behind);
+    out_number(out, "bytes", behind * average);
+    out_number(out, "seconds", idle > 0 ? (uint64_t)idle : 0);
+    out_text(out, "state", slot_state(slot, window));
+    out_end(out);
+}
+
+int cmd_status(struct cli *cli)
+{
+    struct facts_of_store facts = {0};
+    char epoch[64];
+    int rc = cli_options(cli, NULL, 0);
+    if (rc == ERR_OK)
+        rc = store_read(cli->store, collect_facts, &facts);
+    if (rc == ERR_OK) {
+        const struct node *node = &facts.node;
+        snprintf(epoch, sizeof epoch, "%" PRIu32 ":%016" PRIx64, node->epoch.number,
+                 node->epoch.node);
+        out_text(cli->out, "role", node->role == ROLE_MASTER ? "master" : "replica");
+        out_hex(cli->out, "node", node->node_id);
+        out_hex(cli->out, "store", node->store_id);
+        out_text(cli->out, "epoch", epoch);
+        out_position(cli->out, "position", facts.window.last);
+        out_text(cli->out, "master", node->master);
+        out_bool(cli->out, "fenced", node->fenced);
+        out_bool(cli->out, "repairing", facts.stop_count > 0);
+        out_text(cli->out, "agent", agent_runs(cli->store) ? "running" : "not running");
+        out_end(cli->out);
+        for (size_t i = 0; i < facts.slot_count; i++)
+            print_slot(cli->out, &facts.slots[i], &facts.window);
+        for (size_t i = 0; i < facts.stop_count; i++)
+            fprintf(stderr,
+                    "shiplog: mailbox id:%016" PRIx64 ": stopped before entry %" PRIu64 ": %s\n",
+                    facts.stops[i].mailbox, facts.stops[i].modseq, facts.stops[i].reason);
+    }
+    free_facts(&facts);
+    return rc;
+}
+
+static int drop_slot(struct tx *tx, void *arg)
+{
+    int rc = slot_drop(tx_db(tx), arg);
+    return rc == ERR_END ? fail(ERR_NOTFOUND, "slot %s: there is none", (const char *)arg) : rc;
+}
+
+int cmd_slots(struct cli *cli)
+{
+    struct facts_of_store facts = {0};
+    int rc = cli_options(cli, NULL, 0);
+    if (rc)
+        return rc;
+    if (cli->count == 2 && strcmp(cli->words[0], "drop") == 0)
+        return store_maintain(cli->store, drop_slot, cli->words[1]);
+    if (cli->count)
+        return cli_usage(cli);
+    rc = store_read(cli->store, collect_facts, &facts);
+    for (size_t i = 0; i < facts.slot_count && rc == ERR_OK; i++)
+        print_slot(cli->out, &facts.slots[i], &facts.window);
+    free_facts(&facts);
+    return rc;
+}
+
+struct digests {
+    struct node node;
+    struct journal_window window;
+    struct buf rows; /* struct header, one behind another */
+};
+
+static int collect_digests(struct tx *tx, void *arg)
+{
+    struct digests *digests = arg;
+    struct header header;
+    uint64_t id = 0;
+    int rc;
+    digests->node = *tx_node(tx);
+    digests->window = *tx_window(tx);
+    buf_reset(&digests->rows);
+    while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK)
+        if (header.facts.state != MAILBOX_PURGED)
+            buf_put(&digests->rows, &header, sizeof header);
+    if (digests->rows.failed)
+        return fail(ERR_NOMEM, "out of memory");
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static void print_digest(struct cli *cli, const char *name, uint64_t id, struct position position,
+                         uint64_t digest)
+{
+    out_text(cli->out, "mailbox", name);
+    out_hex(cli->out, "id", id);
+    out_position(cli->out, "position", position);
+    out_hex(cli->out, "digest", digest);
+    out_end(cli->out);
+}
+
+int cmd_digest(struct cli *cli)
+{
+    struct digests digests = {0};
+    int rc = cli_options(cli, NULL, 0);
+    if (rc == ERR_OK)
+        rc = store_read(cli->store, collect_digests, &digests);
+    for (size_t at = 0; at < digests.rows.size && rc == ERR_OK; at += sizeof(struct header)) {
+        struct header header;
+        char name[NAME_TEXT_SIZE];
+        memcpy(&header, digests.rows.data + at, sizeof header);
+        cli_print_name(cli, &header.facts.name, name);
+        /* A mailbox's position is its last entry; its chain stands for all of the journal, so the
+         * store's is given there alone. */
+        print_digest(cli, header.facts.state == MAILBOX_DELETED ? "(deleted)" : name, header.id,
+                     (struct position){.modseq = header.lastmodseq}, header_digest(&header));
+    }
+    if (rc == ERR_OK)
+        print_digest(cli, "-", digests.node.store_id, digests.window.last,
+                     node_digest(&digests.node));
+    buf_free(&digests.rows);
+    return rc;
+}
+
+static void print_wrong(void *arg, const char *where, const char *what)
+{
+    struct cli *cli = arg;
+    out_text(cli->out, "where", where);
+    out_text(cli->out, "what", what);
+    out_end(cli->out);
+}
+
+int cmd_check(struct cli *cli)
+{
+    uint64_t wrong = 0;
+    int rc = cli_options(cli, NULL, 0);
+    if (rc == ERR_OK)
+        rc = check_store(cli->store, true, print_wrong, cli, &wrong);
+    return rc == ERR_OK && wrong ? ERR_NO : rc;
+}
+
+static int journal_status(struct cli *cli)
+{
+    struct facts_of_store facts = {0};
+    int rc = store_read(cli->store, collect_facts, &facts);
+    if (rc == ERR_OK) {
+        const struct journal_window *window = &facts.window;
+        out_number(cli->out, "first", window->base.modseq + 1);
+        out_number(cli->out, "last", window->last.modseq);
+        out_number(cli->out, "entries", window->entries);
+        out_number(cli->out, "bytes", window->bytes);
+        if (window->entries)
+            out_time(cli->out, "oldest", window->base_time);
+        else
+            out_text(cli->out, "oldest", NULL);
+        out_end(cli->out);
+    }
+    free_facts(&facts);
+    return rc;
+}
+
+static int journal_verify(struct cli *cli)
+{
+    uint64_t wrong = 0;
+    int rc = check_journal(cli->store, print_wrong, cli, &wrong);
+    return rc == ERR_OK && wrong ? ERR_NO : rc;
+}
+
+struct trim {
+    uint64_t keep;  /* entries, when `before` is 0 */
+    uint64_t up_to; /* modseq */
+    uint64_t removed;
+};
+
+static int trim_some(struct tx *tx, void *arg)
+{
+    struct trim *trim = arg;
+    return journal_trim(tx_db(tx), trim->up_to, TRIM_BATCH, &trim->removed);
+}
+
+static int trim_point(struct tx *tx, void *arg)
+{
+    struct trim *trim = arg;
+    const struct journal_window *window = tx_window(tx);
+    /* Modseqs may jump where an epoch begins: fewer entries than modseqs are kept then, never more
+     * are lost than asked for. */
+    uint64_t held = window->last.modseq - window->base.modseq;
+    trim->up_to = trim->keep >= held ? 0 : window->last.modseq - trim->keep;
+    return ERR_OK;
+}
+
+static int journal_cut(struct cli *cli, const char *keep, const char *before)
+{
+    struct trim trim = {0};
+    uint64_t modseq;
+    int rc;
+    if (!keep == !before)
+        return cli_usage(cli);
+    if (keep) {
+        rc = cli_number(keep, UINT64_MAX, &trim.keep);
+        if (rc == ERR_OK)
+            rc = store_read(cli->store, trim_point, &trim);
+    } else {
+        rc = cli_when(cli, before, &modseq);
+        trim.up_to = rc == ERR_OK && modseq ? modseq - 1 : 0;
+    }
+    uint64_t removed = 0;
+    do {
+        if (rc == ERR_OK)
+            rc = store_maintain(cli->store, trim_some, &trim);
+        removed += trim.removed;
+    } while (rc == ERR_OK && trim.removed);
+    if (rc)
+        return rc;
+    out_number(cli->out, "trimmed", removed);
+    out_end(cli->out);
+    return ERR_OK;
+}
+
+int cmd_journal(struct cli *cli)
+{
+    struct option options[] = {{"--keep", true, NULL}, {"--before", true, NULL}};
+    int rc = cli_options(cli, options, 2);
+    if (rc)
+        return rc;
+    bool trim = strcmp(cli->words[0], "trim") == 0;
+    if (!trim && (options[0].value || options[1].value))
+        return cli_usage(cli);
+    if (trim)
+        return journal_cut(cli, options[0].value, options[1].value);
+    if (strcmp(cli->words[0], "status") == 0)
+        return journal_status(cli);
+    return strcmp(cli->words[0], "verify") == 0 ? journal_verify(cli) : cli_usage(cli);
+}

@@ -1,0 +1,111 @@
+/* shiplog: the command line. Finds the command and the store, runs it, turns its result into a line
+ * and an exit code. */
+#include "base/err.h"
+#include "tools/shiplog/cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The data file is mapped: a disk that fails, or a file that somebody cuts, shows as a signal. */
+static void on_fault(int signal)
+{
+    static const char line[] =
+        "shiplog: fault while reading the store: the data file is damaged or its disk fails\n";
+    (void)signal;
+    ssize_t written = write(STDERR_FILENO, line, sizeof line - 1);
+    _exit(written < 0 ? 5 : 5);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction fault = {.sa_handler = on_fault};
+    sigaction(SIGBUS, &fault, NULL);
+    sigaction(SIGSEGV, &fault, NULL);
+    /* A reader that went away ends us quietly, as it does other filters. */
+    signal(SIGPIPE, SIG_DFL);
+}
+
+static void print_usage(FILE *to)
+{
+    fputs("usage: shiplog [-s STORE] [--json] COMMAND ...\n", to);
+    for (size_t i = 0; i < command_count; i++)
+        fprintf(to, "  %s\n", commands[i].usage);
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < command_count; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+/* The words that belong to shiplog itself are taken out. `--json` may stand anywhere. */
+static int take_words(struct cli *cli, int argc, char **argv)
+{
+    int kept = 0;
+    cli->store_path = getenv("SHIPLOG_STORE");
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            cli->json = true;
+        } else if (!cli->command && strcmp(argv[i], "-s") == 0) {
+            if (++i == argc)
+                return fail(ERR_USAGE, "-s needs a store");
+            cli->store_path = argv[i];
+        } else if (!cli->command && argv[i][0] == '-') {
+            return fail(ERR_USAGE, "%s: unknown option", argv[i]);
+        } else if (!cli->command) {
+            cli->command = argv[i];
+        } else {
+            argv[kept++] = argv[i];
+        }
+    }
+    cli->words = argv;
+    cli->count = kept;
+    return cli->command ? ERR_OK : fail(ERR_USAGE, "no command (shiplog --help lists them)");
+}
+
+static int get_owner(struct tx *tx, void *arg)
+{
+    *(struct owner *)arg = tx_node(tx)->owner;
+    return ERR_OK;
+}
+
+static int run(struct cli *cli)
+{
+    const struct command *command = find_command(cli->command);
+    if (!command)
+        return fail(ERR_USAGE, "%s: no such command (shiplog --help lists them)", cli->command);
+    if (!cli->store_path || !*cli->store_path)
+        return fail(ERR_USAGE, "no store: give -s STORE or set SHIPLOG_STORE");
+    int rc = command->no_store ? ERR_OK : store_open(cli->store_path, NULL, &cli->store);
+    if (rc == ERR_OK && cli->store)
+        rc = store_read(cli->store, get_owner, &cli->owner);
+    if (rc == ERR_OK)
+        rc = command->run(cli);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = {0};
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        print_usage(stdout);
+        return 0;
+    }
+    catch_signals();
+    int rc = take_words(&cli, argc, argv);
+    cli.out = out_open(cli.json);
+    if (rc == ERR_OK)
+        rc = run(&cli);
+    store_close(cli.store);
+    int written = out_close(cli.out);
+    if (rc == ERR_OK || rc == ERR_NO)
+        rc = written ? written : rc;
+    if (rc && rc != ERR_NO)
+        fprintf(stderr, "shiplog: %s\n", *err_message() ? err_message() : err_text(rc));
+    return err_exit_code(rc);
+}
