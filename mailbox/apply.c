@@ -34,7 +34,11 @@ static int rewrite(struct tx *tx, struct box *box, const struct record *before,
     uint32_t number = box->header.number;
     tally(&box->header, before, (uint64_t)-1);
     tally(&box->header, after, 1);
-    int rc = after ? record_put(tx->db, number, after) : record_delete(tx->db, number, before->uid);
+    int rc = ERR_OK;
+    if (after)
+        rc = record_put(tx->db, number, after);
+    else if (before)
+        rc = record_delete(tx->db, number, before->uid);
     bool moved = !before || !after || !guid_equal(&before->guid, &after->guid);
     if (rc == ERR_OK && moved && after)
         rc = content_ref(tx->db, &after->guid);
@@ -194,7 +198,7 @@ static int apply_purge(struct tx *tx, struct box *box, const struct change *chan
 static int apply_seen(struct tx *tx, struct box *box, const struct change *change)
 {
     struct uidset seen = {0};
-    struct versioned version;
+    struct versioned version = {0};
     struct former now = {.modseq = change->modseq, .changed = change->time};
     uint64_t id = box->header.id;
     int rc = raise(tx, box, change);

@@ -446,7 +446,7 @@ struct flagging {
 static int flag_record(struct mailbox *mailbox, const struct record *record, void *arg)
 {
     struct flagging *work = arg;
-    struct group *group;
+    struct group *group = NULL;
     int rc = group_of(mailbox->tx, &work->groups, record, work->change, work->own, &group);
     if (rc)
         return rc;

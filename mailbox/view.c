@@ -192,7 +192,7 @@ static int load_values(struct view *view, struct db_txn *txn, struct header *cou
     struct uidset uids = {0};
     int rc;
     while ((rc = seen_next(txn, view->header.id, &row, &user, &uids, &value)) == ERR_OK) {
-        struct seen_set *seen;
+        struct seen_set *seen = NULL;
         rc = add_seen(view, user, &seen);
         if (rc)
             break;

@@ -220,8 +220,6 @@ static int parse_flag_words(struct cli *cli, struct flagging *work)
     if (work->given[0] && (work->given[1] || work->given[2]))
         return fail(ERR_USAGE,
                     "flags: bare flags replace all: they cannot stand beside +FLAG or -FLAG");
-    if (cli->count == 2)
-        work->given[0] = true; /* replaced by none */
     return ERR_OK;
 }
 
