@@ -10,8 +10,8 @@
 
 #include "agent/protocol.h"
 
-#define SOURCE_WINDOW (4u << 20)   /* bytes that a follower may have unacknowledged */
-#define SOURCE_FILL (1u << 20)     /* bytes made in one go */
+#define SOURCE_WINDOW (2u << 20)   /* bytes that a follower may have unacknowledged */
+#define SOURCE_FILL (256u << 10)   /* bytes made in one go */
 #define HEARTBEAT INT64_C(5000000) /* microseconds of silence before a PING */
 #define SILENCE INT64_C(15000000)  /* microseconds of silence that end a connection */
 
