@@ -1,0 +1,35 @@
+#include "agent/log.h"
+
+#include "base/times.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static void line(const char *level, const char *event, const char *format, va_list args)
+{
+    char time[TIMES_TEXT_SIZE];
+    char text[1024];
+    times_print(times_now(), time);
+    vsnprintf(text, sizeof text, format, args);
+    /* What peers say may be in it: a line stays a line. */
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ')
+            *c = ' ';
+    fprintf(stderr, "time=%s level=%s event=%s %s\n", time, level, event, text);
+}
+
+void log_info(const char *event, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    line("info", event, format, args);
+    va_end(args);
+}
+
+void log_warning(const char *event, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    line("warning", event, format, args);
+    va_end(args);
+}
