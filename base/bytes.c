@@ -3,11 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct bytes bytes_of(const void *data, size_t size)
-{
-    return (struct bytes){.data = data, .size = size};
-}
-
 struct bytes bytes_text(const char *text)
 {
     return bytes_of(text, text ? strlen(text) : 0);

@@ -19,7 +19,10 @@ struct bytes {
     size_t size;
 };
 
-struct bytes bytes_of(const void *data, size_t size);
+static inline struct bytes bytes_of(const void *data, size_t size)
+{
+    return (struct bytes){.data = (const uint8_t *)data, .size = size};
+}
 struct bytes bytes_text(const char *text); /* without its NUL; NULL gives no bytes */
 bool bytes_equal(struct bytes a, struct bytes b);
 

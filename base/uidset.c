@@ -87,7 +87,7 @@ int uidset_add_range(struct uidset *set, uint32_t first, uint32_t last)
 
     /* Ranges that overlap or touch the new one become one with it. */
     size_t from = find(set, range.first - 1);
-    size_t to = from;
+    size_t to;
     if (range.last == UINT32_MAX) {
         to = set->count;
     } else {

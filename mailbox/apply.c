@@ -117,18 +117,14 @@ static int apply_bury(struct tx *tx, struct box *box, const struct change *chang
     return rc;
 }
 
-/* Walks the change's UIDs. */
-#define EACH_UID(change, uid)                                                                      \
-    for (uint32_t uid = 0, at_ = 1; at_ && uidset_next(&(change)->uids, at_, &uid); at_ = uid + 1)
-
 static int apply_flags(struct tx *tx, struct box *box, const struct change *change)
 {
     uint64_t keywords = keywords_hash(change->keywords_after);
     int rc = keywords_intern(tx->db, change->keywords_before);
     if (rc == ERR_OK)
         rc = keywords_intern(tx->db, change->keywords_after);
-    EACH_UID(change, uid)
-    {
+    uint32_t uid;
+    for (uint32_t at = 1; at && uidset_next(&change->uids, at, &uid); at = uid + 1) {
         struct record before;
         if (rc == ERR_OK)
             rc = find(tx, box, uid, &before);
@@ -150,8 +146,8 @@ static int apply_flags(struct tx *tx, struct box *box, const struct change *chan
  * miss. */
 static int raise(struct tx *tx, struct box *box, const struct change *change)
 {
-    EACH_UID(change, uid)
-    {
+    uint32_t uid;
+    for (uint32_t at = 1; at && uidset_next(&change->uids, at, &uid); at = uid + 1) {
         struct record before;
         int rc = record_get(tx->db, box->header.number, uid, &before);
         if (rc == ERR_END && change->kind == ENTRY_TOUCH)
@@ -265,6 +261,10 @@ static int apply_facts(struct tx *tx, struct box *box, const struct change *chan
     if (rc == ERR_OK && facts->state == MAILBOX_PURGED && old.state != MAILBOX_PURGED) {
         rc = values_delete_all(tx->db, box->header.id);
         box->header.items = 0;
+    }
+    if (tx->node.last_uidvalidity < facts->uidvalidity) {
+        tx->node.last_uidvalidity = facts->uidvalidity;
+        tx->node_dirty = true;
     }
     box->header.lastmodseq = change->modseq;
     box->header.changed = change->time;

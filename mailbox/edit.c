@@ -63,11 +63,13 @@ static int refuse_taken(struct tx *tx, const struct name *name)
     return fail(ERR_EXISTS, "mailbox %s: exists already", text);
 }
 
-/* Never one that this store gave out before: seconds, as RFC 3501 suggests, but always growing. */
+/* Seconds, as RFC 3501 suggests, but never one that this store has seen: a mailbox that is deleted
+ * and made again gives out its UIDs anew. */
 static uint32_t fresh_uidvalidity(const struct tx *tx)
 {
-    uint64_t seconds = (uint64_t)(tx->time / 1000000);
-    return (uint32_t)(seconds ? seconds : 1);
+    uint32_t seconds = (uint32_t)(tx->time / 1000000);
+    uint32_t last = tx->node.last_uidvalidity;
+    return seconds > last || last == UINT32_MAX ? seconds : last + 1;
 }
 
 static int fresh_id(struct tx *tx, uint64_t *id)

@@ -25,6 +25,7 @@ static int open_box(struct tx *tx, struct box *box, const char *user, struct mai
     }
     mailbox->tx = tx;
     mailbox->box = box;
+    mailbox->user_text = text;
     mailbox->user = bytes_text(text);
     mailbox->as_owner = strcmp(text, owner_text) == 0;
     mailbox->next = tx->mailboxes;

@@ -53,6 +53,7 @@ static int node_load(struct db_txn *txn, struct node *node)
     node->mailboxes = read_u64(&in);
     node->meta = read_u64(&in);
     node->meta_modseq = read_u64(&in);
+    node->last_uidvalidity = read_u32(&in);
     node->file.device = (dev_t)read_u64(&in);
     node->file.inode = (ino_t)read_u64(&in);
     struct bytes user = read_bytes(&in);
@@ -85,6 +86,7 @@ static int node_save(struct db_txn *txn, const struct node *node)
     buf_u64(&out, node->mailboxes);
     buf_u64(&out, node->meta);
     buf_u64(&out, node->meta_modseq);
+    buf_u32(&out, node->last_uidvalidity);
     buf_u64(&out, (uint64_t)node->file.device);
     buf_u64(&out, (uint64_t)node->file.inode);
     buf_bytes(&out, bytes_text(node->owner.user));
@@ -125,7 +127,7 @@ static void tx_free(struct tx *tx)
         struct mailbox *mailbox = tx->mailboxes;
         tx->mailboxes = mailbox->next;
         uidset_free(&mailbox->seen);
-        free((void *)(uintptr_t)mailbox->user.data);
+        free(mailbox->user_text);
         free(mailbox);
     }
     buf_free(&tx->waiting);

@@ -36,6 +36,7 @@ struct node {
     uint64_t mailboxes;             /* sum of all mailboxes' shares of the store's digest */
     uint64_t meta;                  /* sum of the store's own meta values: its other share */
     uint64_t meta_modseq;           /* the last entry about these */
+    uint32_t last_uidvalidity;      /* the highest that this store has seen */
     struct db_identity file;        /* of the data file when this was written */
 };
 

@@ -18,7 +18,8 @@ struct mailbox {
     struct mailbox *next;
     struct tx *tx;
     struct box *box;
-    struct bytes user; /* text; owned */
+    char *user_text;   /* owned */
+    struct bytes user; /* the same */
     bool as_owner;
     bool seen_loaded;
     struct uidset seen; /* of a user who is not the owner */

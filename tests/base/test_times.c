@@ -1,6 +1,7 @@
 #include "base/times.h"
 
 #include "base/err.h"
+#include "tests/support/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,15 +24,7 @@
 
 typedef int parse_sized(const char *text, uint64_t size, int64_t *time);
 
-static uint64_t seed;
-
-static uint64_t random_bits(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
-}
+static struct dice dice;
 
 static void check_prints(int64_t time, const char *expected)
 {
@@ -67,15 +60,11 @@ static void times_outside_four_digit_years_are_clamped(void **state)
 static void printed_times_agree_with_the_c_library_and_parse_back(void **state)
 {
     (void)state;
-    const char *given = getenv("SHIPLOG_TEST_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    seed = seed ? seed : 1;
-    print_message("SHIPLOG_TEST_SEED=%llu\n", (unsigned long long)seed);
     const int64_t first = INT64_C(-62167219200);
     const int64_t span = INT64_C(253402300800) - first;
     for (int i = 0; i < 200000; i++) {
-        int64_t seconds = first + (int64_t)(random_bits() % (uint64_t)span);
-        int micros = (int)(random_bits() % 1000000);
+        int64_t seconds = first + (int64_t)(dice_next(&dice) % (uint64_t)span);
+        int micros = (int)(dice_next(&dice) % 1000000);
         time_t moment = (time_t)seconds;
         struct tm tm;
         assert_non_null(gmtime_r(&moment, &tm));
@@ -453,8 +442,9 @@ static void malformed_ages_are_refused(void **state)
     assert_string_equal(err_message(), "age \"10m ago\": more follows than an age");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    dice.state = scratch_seed(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(times_print_as_rfc3339_in_utc),
         cmocka_unit_test(times_outside_four_digit_years_are_clamped),

@@ -1,12 +1,12 @@
 #include "base/uidset.h"
 
 #include "base/err.h"
+#include "tests/support/scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -21,15 +21,7 @@ struct naive {
     uint32_t base; /* the UID of has[0] */
 };
 
-static uint64_t seed;
-
-static uint32_t random_below(uint32_t bound)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)((seed >> 11) % bound);
-}
+static struct dice dice;
 
 static void check_shape(const struct uidset *set)
 {
@@ -92,10 +84,10 @@ static void random_operations(uint32_t base)
     struct uidset set = {0};
     struct naive naive = {.base = base};
     for (int step = 0; step < 20000; step++) {
-        uint32_t first = random_below(SPAN);
-        uint32_t length = random_below(4) ? random_below(6) : random_below(SPAN);
+        uint32_t first = dice_below(&dice, SPAN);
+        uint32_t length = dice_below(&dice, 4) ? dice_below(&dice, 6) : dice_below(&dice, SPAN);
         uint32_t last = first + length < SPAN ? first + length : SPAN - 1;
-        bool add = random_below(2) == 0;
+        bool add = dice_below(&dice, 2) == 0;
         if (add && first == last)
             assert_int_equal(uidset_add(&set, base + first), ERR_OK);
         else if (add)
@@ -114,10 +106,6 @@ static void random_operations(uint32_t base)
 static void random_operations_agree_with_an_array(void **state)
 {
     (void)state;
-    const char *given = getenv("SHIPLOG_TEST_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    seed = seed ? seed : 1;
-    print_message("SHIPLOG_TEST_SEED=%llu\n", (unsigned long long)seed);
     random_operations(0);
     random_operations(1);
     random_operations(NEAR_TOP);
@@ -126,14 +114,13 @@ static void random_operations_agree_with_an_array(void **state)
 static void text_in_any_order_gives_the_same_set(void **state)
 {
     (void)state;
-    seed = 0x9e3779b97f4a7c15u;
     for (int round = 0; round < 200; round++) {
         struct uidset added = {0};
         struct uidset parsed = {0};
         struct buf text = {0};
-        for (uint32_t i = 0; i <= random_below(40); i++) {
-            uint32_t a = 1 + random_below(SPAN);
-            uint32_t b = 1 + random_below(SPAN);
+        for (uint32_t i = 0; i <= dice_below(&dice, 40); i++) {
+            uint32_t a = 1 + dice_below(&dice, SPAN);
+            uint32_t b = 1 + dice_below(&dice, SPAN);
             struct uidset one = {0};
             uidset_add(&one, a);
             buf_put(&text, ",", text.size ? 1 : 0);
@@ -340,8 +327,9 @@ static void a_copy_is_its_own(void **state)
     uidset_free(&b);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    dice.state = scratch_seed(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_agree_with_an_array),
         cmocka_unit_test(text_in_any_order_gives_the_same_set),

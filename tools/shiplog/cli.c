@@ -13,7 +13,8 @@ const struct command commands[] = {
     {"delete", "delete NAME", 1, 1, cmd_delete, false, false},
     {"mailboxes", "mailboxes [--at WHEN]", 0, 0, cmd_mailboxes, false, false},
     {"append", "append MAILBOX [--flags F,...] [--date D] [--mda] [FILE]", 1, 2, cmd_append, false,
-     true},
+     false},
+    {"import", "import MAILBOX PATH... [--keep-uids]", 2, WORDS_MAX, cmd_import, false, false},
     {"flags", "flags MAILBOX UIDSET [+|-]FLAG... [--as USER]", 3, WORDS_MAX, cmd_flags, true,
      false},
     {"expunge", "expunge MAILBOX UIDSET [--immediate]", 2, 2, cmd_expunge, true, false},
@@ -60,10 +61,15 @@ static struct option *find_option(struct option *options, size_t count, const ch
 int cli_options(struct cli *cli, struct option *options, size_t count)
 {
     int kept = 0;
+    bool ended = false;
     for (int i = 0; i < cli->count; i++) {
         char *word = cli->words[i];
-        bool dashes = word[0] == '-' && word[1] == '-' && word[2];
-        bool dash = word[0] == '-' && word[1] && !(self(cli)->uidset && kept >= 2);
+        if (!ended && strcmp(word, "--") == 0) {
+            ended = true;
+            continue;
+        }
+        bool dashes = !ended && word[0] == '-' && word[1] == '-';
+        bool dash = !ended && word[0] == '-' && word[1] && !(self(cli)->uidset && kept >= 2);
         struct option *option = dashes ? find_option(options, count, word) : NULL;
         if (!option && (dashes || dash))
             return fail(ERR_USAGE, "%s: unknown option %s (usage: %s)", cli->command, word,
@@ -77,12 +83,8 @@ int cli_options(struct cli *cli, struct option *options, size_t count)
         option->value = option->takes_value ? cli->words[++i] : word;
     }
     cli->count = kept;
-    return cli_words(cli, self(cli)->least, self(cli)->most);
-}
-
-int cli_words(const struct cli *cli, int least, int most)
-{
-    return cli->count >= least && cli->count <= most ? ERR_OK : cli_usage(cli);
+    bool fits = kept >= self(cli)->least && kept <= self(cli)->most;
+    return fits ? ERR_OK : cli_usage(cli);
 }
 
 int cli_number(const char *text, uint64_t most, uint64_t *number)
@@ -106,7 +108,7 @@ void cli_print_name(const struct cli *cli, const struct name *name, char out[NAM
     name_print(name, &cli->owner, out);
 }
 
-static bool parse_id(const char *text, uint64_t *id)
+bool cli_parse_id(const char *text, uint64_t *id)
 {
     if (strncmp(text, "id:", 3) != 0)
         return false;
@@ -122,7 +124,7 @@ int cli_open(struct tx *tx, const struct cli *cli, const char *text, const char 
 {
     struct name name;
     uint64_t id;
-    if (parse_id(text, &id))
+    if (cli_parse_id(text, &id))
         return mailbox_open_id(tx, id, user, mailbox);
     int rc = cli_name(cli, text, &name);
     return rc ? rc : mailbox_open(tx, &name, user, mailbox);
@@ -131,7 +133,7 @@ int cli_open(struct tx *tx, const struct cli *cli, const char *text, const char 
 int cli_mailbox_id(struct cli *cli, const char *text, uint64_t modseq, uint64_t *id)
 {
     struct name name;
-    if (parse_id(text, id))
+    if (cli_parse_id(text, id))
         return ERR_OK;
     int rc = cli_name(cli, text, &name);
     if (rc)
@@ -186,68 +188,4 @@ int cli_view(struct cli *cli, const char *text, const char *at, struct view **vi
         *view = NULL;
     }
     return rc;
-}
-
-struct one_commit {
-    struct cli *cli;
-    const struct uid_work *work;
-    uint32_t from; /* UIDs below it are done */
-    uint32_t next; /* where the next commit goes on; 0: all is done */
-};
-
-/* The first MAILBOX_COMMIT_RECORDS live UIDs among those wanted from `from` on. */
-static int take_some(struct one_commit *commit, struct mailbox *mailbox,
-                     const struct uidset *wanted, struct uidset *some)
-{
-    struct uidset live = {0};
-    uint32_t uid;
-    uint64_t taken = 0;
-    int rc = mailbox_select(mailbox, wanted, &live);
-    commit->next = 0;
-    for (uint32_t at = commit->from; rc == ERR_OK && at && uidset_next(&live, at, &uid);
-         at = uid + 1) {
-        if (taken++ == MAILBOX_COMMIT_RECORDS) {
-            commit->next = uid;
-            break;
-        }
-        rc = uidset_add(some, uid);
-    }
-    uidset_free(&live);
-    return rc;
-}
-
-static int run_commit(struct tx *tx, void *arg)
-{
-    struct one_commit *commit = arg;
-    const struct uid_work *work = commit->work;
-    struct mailbox *mailbox;
-    struct uidset wanted = {0};
-    struct uidset some = {0};
-    bool single;
-    int rc = cli_open(tx, commit->cli, work->mailbox, work->user, &mailbox);
-    if (rc == ERR_OK)
-        rc = uidset_parse(&wanted, work->uids, mailbox_highest_uid(mailbox), &single);
-    if (rc == ERR_OK)
-        rc = take_some(commit, mailbox, &wanted, &some);
-    if (rc == ERR_OK && single && uidset_size(&some) == 0)
-        rc = fail(ERR_NOTFOUND, "%s: UID %s: there is no such message", work->mailbox, work->uids);
-    if (rc == ERR_OK)
-        rc = work->change(tx, mailbox, &some, work->arg);
-    uidset_free(&wanted);
-    uidset_free(&some);
-    return rc;
-}
-
-int cli_each_commit(struct cli *cli, const struct uid_work *work)
-{
-    struct one_commit commit = {.cli = cli, .work = work, .from = 1};
-    do {
-        int rc = store_commit(cli->store, run_commit, &commit, NULL);
-        if (rc)
-            return rc;
-        if (work->done)
-            work->done(work->arg);
-        commit.from = commit.next;
-    } while (commit.next);
-    return ERR_OK;
 }

@@ -22,6 +22,8 @@ struct option {
 struct cli {
     const char *store_path; /* -s or SHIPLOG_STORE; NULL: none */
     bool json;
+    bool mda; /* exit codes as sysexits.h has them; nothing after the commit counts as a failure */
+    bool no_mailbox; /* with it: the mailbox is what was not found */
     const char *command;
     char **words; /* behind the command, options taken out */
     int count;
@@ -44,12 +46,12 @@ struct command {
 extern const struct command commands[];
 extern const size_t command_count;
 
-/* Takes this command's options out of its words. ERR_USAGE for one that it does not know. */
+/* Takes this command's options out of its words, up to a `--`. ERR_USAGE for one that it does not
+ * know, or when too few or too many words are left. */
 int cli_options(struct cli *cli, struct option *options, size_t count);
-/* How many words are left: least to most. ERR_USAGE with the command's usage. */
-int cli_words(const struct cli *cli, int least, int most);
 int cli_usage(const struct cli *cli);
 
+bool cli_parse_id(const char *text, uint64_t *id); /* whether it is id:HEX */
 int cli_name(const struct cli *cli, const char *text, struct name *name);
 /* A mailbox by name or id:HEX as of a modseq (0: now). ERR_NOTFOUND. */
 int cli_mailbox_id(struct cli *cli, const char *text, uint64_t modseq, uint64_t *id);
@@ -63,18 +65,6 @@ int cli_view(struct cli *cli, const char *text, const char *at, struct view **vi
 int cli_when(struct cli *cli, const char *text, uint64_t *modseq);
 int cli_number(const char *text, uint64_t most, uint64_t *number); /* ERR_INVALID */
 
-/* Runs a change of at most MAILBOX_COMMIT_RECORDS messages at a time over `uids` of a mailbox. For
- * a single UID that is not live: ERR_NOTFOUND, nothing is changed. */
-struct uid_work {
-    const char *mailbox;
-    const char *user;
-    const char *uids;
-    int (*change)(struct tx *tx, struct mailbox *mailbox, const struct uidset *uids, void *arg);
-    void (*done)(void *arg); /* after each commit; may be NULL */
-    void *arg;
-};
-int cli_each_commit(struct cli *cli, const struct uid_work *work);
-
 /* The commands, one function each. */
 int cmd_init(struct cli *cli);
 int cmd_create(struct cli *cli);
@@ -82,6 +72,7 @@ int cmd_rename(struct cli *cli);
 int cmd_delete(struct cli *cli);
 int cmd_mailboxes(struct cli *cli);
 int cmd_append(struct cli *cli);
+int cmd_import(struct cli *cli);
 int cmd_flags(struct cli *cli);
 int cmd_expunge(struct cli *cli);
 int cmd_copy_messages(struct cli *cli);

@@ -1,10 +1,11 @@
 /* list: the messages of a mailbox, as they are or were. */
 #include "base/err.h"
 #include "mailbox/keywords.h"
-#include "tools/shiplog/cli.h"
+#include "tools/shiplog/uids.h"
 
 #include <stdlib.h>
-#include <string.h>
+
+#define BATCH 1024u /* records copied out in one transaction */
 
 static void print_flag(struct bytes name, void *arg)
 {
@@ -26,18 +27,26 @@ static void print_record(struct out *out, const struct record *record, struct by
     out_end(out);
 }
 
-static int print_view(struct cli *cli, struct view *view, const char *user)
+static const char *uids_wanted(const struct cli *cli)
 {
+    return cli->count > 1 ? cli->words[1] : "1:*";
+}
+
+static int list_then(struct cli *cli, const char *at, const char *user)
+{
+    struct view *view;
     const struct record *records;
     struct uidset wanted = {0};
     size_t count;
     size_t printed = 0;
     bool single = false;
-    int rc = view_records(view, user, &records, &count);
+    int rc = cli_view(cli, cli->words[0], at, &view);
+    if (rc)
+        return rc;
+    rc = view_records(view, user, &records, &count);
     if (rc == ERR_OK)
-        rc = uidset_parse(&wanted, cli->count > 1 ? cli->words[1] : "1:*",
-                          view_header(view)->facts.uidnext - 1, &single);
-    for (size_t i = 0; i < count && rc == ERR_OK; i++) {
+        rc = uidset_parse(&wanted, uids_wanted(cli), count ? records[count - 1].uid : 0, &single);
+    for (size_t i = 0; rc == ERR_OK && i < count; i++) {
         struct bytes keywords;
         if (!uidset_contains(&wanted, records[i].uid))
             continue;
@@ -47,48 +56,65 @@ static int print_view(struct cli *cli, struct view *view, const char *user)
         printed++;
     }
     if (rc == ERR_OK && single && !printed)
-        rc = fail(ERR_NOTFOUND, "%s: UID %s: there is no such message", cli->words[0],
-                  cli->words[1]);
+        rc = uids_none(cli->words[0], cli->words[1]);
     uidset_free(&wanted);
+    view_close(view);
     return rc;
 }
 
-#define BATCH 512u
-
-/* With tombstones: these are in no view, but in the store, batch after batch. */
+/* As it is: batch after batch, each copied out in a transaction of its own. */
 struct listing {
     struct cli *cli;
     const char *user;
-    uint32_t from;
-    struct record records[BATCH];
-    struct buf keywords; /* of each record, in order */
-    size_t count;
+    bool dead;   /* tombstones too */
+    uint64_t id; /* of the mailbox; 0 before the first batch */
     struct uidset wanted;
     bool single;
+    uint32_t from; /* UIDs below it are done; 0: all is */
+    struct record records[BATCH];
+    size_t count;
+    struct buf keywords; /* of each record, in order */
 };
+
+static int open_listed(struct tx *tx, struct listing *work, struct mailbox **mailbox)
+{
+    if (work->id)
+        return mailbox_open_id(tx, work->id, work->user, mailbox);
+    int rc = cli_open(tx, work->cli, work->cli->words[0], work->user, mailbox);
+    if (rc)
+        return rc;
+    work->id = mailbox_header(*mailbox)->id;
+    return uids_parse(*mailbox, uids_wanted(work->cli), work->dead, &work->wanted, &work->single);
+}
 
 static int next_batch(struct tx *tx, void *arg)
 {
     struct listing *work = arg;
     struct mailbox *mailbox;
+    size_t read;
+    work->count = 0;
     buf_reset(&work->keywords);
-    uidset_clear(&work->wanted);
-    const char *uids = work->cli->count > 1 ? work->cli->words[1] : "1:*";
-    int rc = cli_open(tx, work->cli, work->cli->words[0], work->user, &mailbox);
-    if (rc == ERR_OK)
-        rc = uidset_parse(&work->wanted, uids, mailbox_highest_uid(mailbox), &work->single);
-    if (rc == ERR_OK)
-        rc = mailbox_batch(mailbox, work->from, work->records, BATCH, &work->count);
-    for (size_t i = 0; i < work->count && rc == ERR_OK; i++) {
+    int rc = open_listed(tx, work, &mailbox);
+    if (rc || !uidset_next(&work->wanted, work->from, &work->from)) {
+        work->from = 0;
+        return rc;
+    }
+    rc = mailbox_batch(mailbox, work->from, work->records, BATCH, &read);
+    work->from = rc == ERR_OK && read == BATCH ? work->records[read - 1].uid + 1 : 0;
+    for (size_t i = 0; rc == ERR_OK && i < read; i++) {
+        struct record record = work->records[i];
         struct bytes set;
-        rc = keywords_lookup(tx_db(tx), work->records[i].keywords, &set);
+        if (!uidset_contains(&work->wanted, record.uid) || !(work->dead || record_live(&record)))
+            continue;
+        rc = keywords_lookup(tx_db(tx), record.keywords, &set);
         if (rc == ERR_OK)
             buf_bytes(&work->keywords, set);
+        work->records[work->count++] = record;
     }
     return rc == ERR_OK && work->keywords.failed ? fail(ERR_NOMEM, "out of memory") : rc;
 }
 
-static int print_all(struct cli *cli, const char *user)
+static int list_now(struct cli *cli, const char *user, bool dead)
 {
     struct listing *work = calloc(1, sizeof *work);
     size_t printed = 0;
@@ -97,22 +123,17 @@ static int print_all(struct cli *cli, const char *user)
         return fail(ERR_NOMEM, "out of memory");
     work->cli = cli;
     work->user = user;
+    work->dead = dead;
     work->from = 1;
-    do {
+    while (rc == ERR_OK && work->from) {
         rc = store_read(cli->store, next_batch, work);
         struct reader sets = reader_of(buf_view(&work->keywords));
-        for (size_t i = 0; i < work->count && rc == ERR_OK; i++) {
-            struct bytes set = read_bytes(&sets);
-            if (uidset_contains(&work->wanted, work->records[i].uid)) {
-                print_record(cli->out, &work->records[i], set);
-                printed++;
-            }
-        }
-        work->from = work->count ? work->records[work->count - 1].uid + 1 : 0;
-    } while (rc == ERR_OK && work->count == BATCH && work->from);
+        for (size_t i = 0; rc == ERR_OK && i < work->count; i++)
+            print_record(cli->out, &work->records[i], read_bytes(&sets));
+        printed += work->count;
+    }
     if (rc == ERR_OK && work->single && !printed)
-        rc = fail(ERR_NOTFOUND, "%s: UID %s: there is no such message", cli->words[0],
-                  cli->words[1]);
+        rc = uids_none(cli->words[0], cli->words[1]);
     buf_free(&work->keywords);
     uidset_free(&work->wanted);
     free(work);
@@ -123,19 +144,13 @@ int cmd_list(struct cli *cli)
 {
     struct option options[] = {
         {"--at", true, NULL}, {"--as", true, NULL}, {"--expunged", false, NULL}};
-    struct view *view;
     int rc = cli_options(cli, options, 3);
-    if (rc == ERR_OK && options[0].value && options[2].value)
-        rc = fail(ERR_USAGE, "list: what was expunged before is not in the journal: --at and "
-                             "--expunged exclude each other");
     if (rc)
         return rc;
-    if (options[2].value)
-        return print_all(cli, options[1].value);
-    rc = cli_view(cli, cli->words[0], options[0].value, &view);
-    if (rc)
-        return rc;
-    rc = print_view(cli, view, options[1].value);
-    view_close(view);
-    return rc;
+    const char *at = options[0].value;
+    const char *user = options[1].value;
+    bool dead = options[2].value;
+    if (at && dead)
+        return fail(ERR_USAGE, "list: --at and --expunged exclude each other");
+    return at ? list_then(cli, at, user) : list_now(cli, user, dead);
 }

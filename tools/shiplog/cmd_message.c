@@ -1,7 +1,7 @@
 /* Commands about messages: append, cat, flags, expunge, copy-messages, move. */
 #include "base/err.h"
 #include "base/times.h"
-#include "tools/shiplog/cli.h"
+#include "tools/shiplog/uids.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,22 +53,22 @@ static int parse_date(const char *text, int64_t *date)
                 "%s: not a date (2026-11-23T10:00:00Z or Mon, 23 Nov 2026 10:00:00 +0000)", text);
 }
 
-static int test_mailbox(struct tx *tx, void *arg)
+static int find_mailbox(struct tx *tx, void *arg)
 {
     struct appending *work = arg;
     struct mailbox *mailbox;
     return cli_open(tx, work->cli, work->mailbox, NULL, &mailbox);
 }
 
-/* The message comes in before the mailbox is changed, so a mailbox that is not there is told before
- * the message is read. */
+/* The message comes in before the mailbox is changed, so that nobody waits for a slow writer. A
+ * mailbox that is not there is told before. */
 static int append_from(struct appending *work, int fd, const char *path)
 {
     struct draft *draft;
-    int rc = store_read(work->cli->store, test_mailbox, work);
-    if (rc)
-        return rc;
-    rc = draft_open(store_db(work->cli->store), DRAFT_RAW, &draft);
+    int rc = store_read(work->cli->store, find_mailbox, work);
+    work->cli->no_mailbox = rc == ERR_NOTFOUND;
+    if (rc == ERR_OK)
+        rc = draft_open(store_db(work->cli->store), DRAFT_RAW, &draft);
     if (rc)
         return rc;
     rc = read_all(draft, fd, path);
@@ -79,76 +79,40 @@ static int append_from(struct appending *work, int fd, const char *path)
     return rc;
 }
 
-static int get_owner(struct tx *tx, void *arg)
+static int append_path(struct appending *work, const char *path)
 {
-    *(struct owner *)arg = tx_node(tx)->owner;
-    return ERR_OK;
-}
-
-static int append_message(struct cli *cli, struct option *options)
-{
-    struct flags flags = {0};
-    struct appending work = {
-        .cli = cli, .mailbox = cli->words[0], .append = {.internal_date = times_now()}};
-    const char *path = cli->count > 1 ? cli->words[1] : NULL;
-    int fd = STDIN_FILENO;
-    int rc = options[0].value ? flags_add_list(&flags, options[0].value) : ERR_OK;
-    if (rc == ERR_OK && options[1].value)
-        rc = parse_date(options[1].value, &work.append.internal_date);
-    if (rc == ERR_OK)
-        rc = store_open(cli->store_path, NULL, &cli->store);
-    if (rc == ERR_OK)
-        rc = store_read(cli->store, get_owner, &cli->owner);
-    if (rc == ERR_OK && path) {
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        rc = fd < 0 ? fail_errno("%s", path) : ERR_OK;
-    }
-    work.append.system = flags.system;
-    work.append.keywords = buf_view(&flags.keywords);
-    if (rc == ERR_OK)
-        rc = append_from(&work, fd, path ? path : "standard input");
-    if (path && fd >= 0)
-        close(fd);
-    flags_free(&flags);
-    if (rc)
-        return rc;
-    out_number(cli->out, "uid", work.uid);
-    out_end(cli->out);
-    return ERR_OK;
-}
-
-/* sysexits.h, for a mail server's pipe: what may work later is tried again, what will not is
- * bounced. */
-static int mail_exit_code(int rc)
-{
-    switch (err_exit_code(rc)) {
-    case 0:
-        return 0;
-    case 2:
-        return 64; /* EX_USAGE */
-    case 3:
-        return 67; /* EX_NOUSER */
-    default:
-        return 75; /* EX_TEMPFAIL */
-    }
+    if (!path || strcmp(path, "-") == 0)
+        return append_from(work, STDIN_FILENO, "standard input");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno("%s", path);
+    int rc = append_from(work, fd, path);
+    close(fd);
+    return rc;
 }
 
 int cmd_append(struct cli *cli)
 {
     struct option options[] = {
         {"--flags", true, NULL}, {"--date", true, NULL}, {"--mda", false, NULL}};
+    struct flags flags = {0};
+    struct appending work = {.cli = cli, .append = {.internal_date = times_now()}};
     int rc = cli_options(cli, options, 3);
+    if (rc == ERR_OK && options[0].value)
+        rc = flags_add_list(&flags, options[0].value);
+    if (rc == ERR_OK && options[1].value)
+        rc = parse_date(options[1].value, &work.append.internal_date);
+    work.mailbox = cli->words[0];
+    work.append.system = flags.system;
+    work.append.keywords = buf_view(&flags.keywords);
     if (rc == ERR_OK)
-        rc = append_message(cli, options);
-    if (!options[2].value)
-        return rc;
-    /* A missing store is not a missing mailbox: the mail waits for it. */
-    bool no_store = rc == ERR_NOTFOUND && !cli->store;
+        rc = append_path(&work, cli->count > 1 ? cli->words[1] : NULL);
+    flags_free(&flags);
     if (rc)
-        fprintf(stderr, "shiplog: %s\n", err_message());
-    store_close(cli->store);
-    fflush(stdout);
-    exit(no_store ? 75 : mail_exit_code(rc));
+        return rc;
+    out_number(cli->out, "uid", work.uid);
+    out_end(cli->out);
+    return ERR_OK;
 }
 
 static int write_out(struct content_reader *reader)
@@ -165,40 +129,71 @@ static int write_out(struct content_reader *reader)
     return ERR_OK;
 }
 
-int cmd_cat(struct cli *cli)
+struct finding {
+    const struct cli *cli;
+    uint32_t uid;
+    struct guid guid;
+};
+
+static int find_now(struct tx *tx, void *arg)
 {
-    struct option options[] = {{"--at", true, NULL}};
+    struct finding *work = arg;
+    struct mailbox *mailbox;
+    struct record record;
+    int rc = cli_open(tx, work->cli, work->cli->words[0], NULL, &mailbox);
+    if (rc == ERR_OK)
+        rc = mailbox_record(mailbox, work->uid, &record);
+    if (rc == ERR_END || (rc == ERR_OK && !record_live(&record)))
+        return uids_none(work->cli->words[0], work->cli->words[1]);
+    work->guid = record.guid;
+    return rc;
+}
+
+static int find_then(struct cli *cli, const char *at, struct finding *work)
+{
     struct view *view;
-    struct content_reader *reader;
     const struct record *records;
     size_t count;
-    uint64_t uid;
-    int rc = cli_options(cli, options, 1);
-    if (rc == ERR_OK)
-        rc = cli_number(cli->words[1], UINT32_MAX, &uid);
-    if (rc == ERR_OK)
-        rc = cli_view(cli, cli->words[0], options[0].value, &view);
+    int rc = cli_view(cli, cli->words[0], at, &view);
     if (rc)
         return rc;
     rc = view_records(view, NULL, &records, &count);
-    size_t at = 0;
-    while (rc == ERR_OK && at < count && records[at].uid != uid)
-        at++;
-    if (rc == ERR_OK && at == count)
-        rc = fail(ERR_NOTFOUND, "%s: UID %s: there is no such message", cli->words[0],
-                  cli->words[1]);
+    size_t i = 0;
+    while (rc == ERR_OK && i < count && records[i].uid != work->uid)
+        i++;
+    if (rc == ERR_OK && i == count)
+        rc = uids_none(cli->words[0], cli->words[1]);
     if (rc == ERR_OK)
-        rc = content_open(store_db(cli->store), &records[at].guid, &reader);
-    if (rc == ERR_OK) {
-        rc = write_out(reader);
-        content_close(reader);
-    }
+        work->guid = records[i].guid;
     view_close(view);
     return rc;
 }
 
-/* Flags on a command line: bare ones replace, +FLAG adds, -FLAG removes. Both signs may be given
- * together: two changes. */
+int cmd_cat(struct cli *cli)
+{
+    struct option options[] = {{"--at", true, NULL}};
+    struct finding work = {.cli = cli};
+    struct content_reader *reader;
+    uint64_t uid;
+    int rc = cli_options(cli, options, 1);
+    if (rc == ERR_OK)
+        rc = cli_number(cli->words[1], UINT32_MAX, &uid);
+    if (rc)
+        return rc;
+    work.uid = (uint32_t)uid;
+    rc = options[0].value ? find_then(cli, options[0].value, &work)
+                          : store_read(cli->store, find_now, &work);
+    if (rc == ERR_OK)
+        rc = content_open(store_db(cli->store), &work.guid, &reader);
+    if (rc)
+        return rc;
+    rc = write_out(reader);
+    content_close(reader);
+    return rc;
+}
+
+/* Flags on a command line: bare ones replace, +FLAG adds, -FLAG removes. Both signs may stand
+ * together: that makes two changes. */
 struct flagging {
     struct flag_change changes[3];
     bool given[3];
@@ -241,13 +236,16 @@ int cmd_flags(struct cli *cli)
     int rc = cli_options(cli, options, 1);
     if (rc == ERR_OK)
         rc = parse_flag_words(cli, &flagging);
+    /* A user who is not the owner has \Seen changed by entries of their own. */
+    unsigned changes = (flagging.given[1] && flagging.given[2] ? 2u : 1u);
     struct uid_work work = {.mailbox = cli->words[0],
                             .user = options[0].value,
                             .uids = cli->words[1],
+                            .share = options[0].value ? 2 * changes : changes,
                             .change = do_flags,
                             .arg = &flagging};
     if (rc == ERR_OK)
-        rc = cli_each_commit(cli, &work);
+        rc = uids_change(cli, &work);
     for (int i = 0; i < 3; i++)
         flags_free(&flagging.changes[i].flags);
     return rc;
@@ -284,7 +282,7 @@ int cmd_expunge(struct cli *cli)
                             .change = do_expunge,
                             .done = count_expunged,
                             .arg = &expunging};
-    rc = cli_each_commit(cli, &work);
+    rc = uids_change(cli, &work);
     if (rc)
         return rc;
     out_number(cli->out, "expunged", expunging.all);
@@ -330,7 +328,7 @@ static int copy_or_move(struct cli *cli, bool move)
                             .done = print_pairs,
                             .arg = &copying};
     if (rc == ERR_OK)
-        rc = cli_each_commit(cli, &work);
+        rc = uids_change(cli, &work);
     uidset_free(&copying.from);
     uidset_free(&copying.to);
     return rc;

@@ -9,6 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
+/* sysexits.h, for a mail server's pipe: what may work later is tried again, what never will is
+ * bounced. */
+enum { MDA_USAGE = 64, MDA_NO_USER = 67, MDA_TRY_AGAIN = 75 };
+
+static int fault_code = 5;
+
 /* The data file is mapped: a disk that fails, or a file that somebody cuts, shows as a signal. */
 static void on_fault(int signal)
 {
@@ -16,16 +22,19 @@ static void on_fault(int signal)
         "shiplog: fault while reading the store: the data file is damaged or its disk fails\n";
     (void)signal;
     ssize_t written = write(STDERR_FILENO, line, sizeof line - 1);
-    _exit(written < 0 ? 5 : 5);
+    (void)written; /* nobody is left to be told */
+    _exit(fault_code);
 }
 
-static void catch_signals(void)
+static void catch_signals(bool mda)
 {
     struct sigaction fault = {.sa_handler = on_fault};
     sigaction(SIGBUS, &fault, NULL);
     sigaction(SIGSEGV, &fault, NULL);
-    /* A reader that went away ends us quietly, as it does other filters. */
-    signal(SIGPIPE, SIG_DFL);
+    fault_code = mda ? MDA_TRY_AGAIN : fault_code;
+    /* A reader that went away ends us quietly, as it does other filters; but a mail server that
+     * does not read the UID would deliver again. */
+    signal(SIGPIPE, mda ? SIG_IGN : SIG_DFL);
 }
 
 static void print_usage(FILE *to)
@@ -48,8 +57,10 @@ static int take_words(struct cli *cli, int argc, char **argv)
 {
     int kept = 0;
     cli->store_path = getenv("SHIPLOG_STORE");
+    bool ended = false; /* by a `--` */
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
+        ended = ended || (cli->command && strcmp(argv[i], "--") == 0);
+        if (!ended && strcmp(argv[i], "--json") == 0) {
             cli->json = true;
         } else if (!cli->command && strcmp(argv[i], "-s") == 0) {
             if (++i == argc)
@@ -89,23 +100,41 @@ static int run(struct cli *cli)
     return rc;
 }
 
+static int exit_code(const struct cli *cli, int rc)
+{
+    int code = err_exit_code(rc);
+    if (!cli->mda || code == 0)
+        return code;
+    if (cli->no_mailbox)
+        return MDA_NO_USER;
+    return code == 2 ? MDA_USAGE : MDA_TRY_AGAIN;
+}
+
+static bool has_word(int argc, char **argv, const char *word)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], word) == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
-    struct cli cli = {0};
+    struct cli cli = {.mda = has_word(argc, argv, "--mda")};
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_usage(stdout);
         return 0;
     }
-    catch_signals();
+    catch_signals(cli.mda);
     int rc = take_words(&cli, argc, argv);
     cli.out = out_open(cli.json);
     if (rc == ERR_OK)
         rc = run(&cli);
     store_close(cli.store);
     int written = out_close(cli.out);
-    if (rc == ERR_OK || rc == ERR_NO)
-        rc = written ? written : rc;
+    if ((rc == ERR_OK || rc == ERR_NO) && written && !cli.mda)
+        rc = written;
     if (rc && rc != ERR_NO)
         fprintf(stderr, "shiplog: %s\n", *err_message() ? err_message() : err_text(rc));
-    return err_exit_code(rc);
+    return exit_code(&cli, rc);
 }
