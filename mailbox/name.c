@@ -61,6 +61,11 @@ static const char *why_not_part(struct bytes part)
     return NULL;
 }
 
+static bool holds_at(struct bytes part)
+{
+    return part.data && memchr(part.data, '@', part.size);
+}
+
 /* `domain` is empty where there is none. */
 static const char *make_owner(struct bytes user, struct bytes domain, struct owner *owner)
 {
@@ -69,7 +74,7 @@ static const char *make_owner(struct bytes user, struct bytes domain, struct own
         wrong = why_not_part(domain);
     if (wrong)
         return wrong;
-    if (memchr(user.data, '@', user.size) || (domain.size && memchr(domain.data, '@', domain.size)))
+    if (holds_at(user) || holds_at(domain))
         return "more than one @ in the owner";
     if (user.size >= sizeof owner->user)
         return "the user is longer than 127 bytes";
@@ -188,7 +193,7 @@ static const char *parse(struct bytes text, const struct owner *store_owner, str
     if (text.size == 0)
         return "it is empty";
     if (text.data[0] == '~') {
-        struct bytes who;
+        struct bytes who = {0};
         text = bytes_of(text.data + 1, text.size - 1);
         next_part(&text, '/', &who);
         const char *wrong = parse_owner(who, &owner);

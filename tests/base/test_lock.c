@@ -162,6 +162,16 @@ static void hold_until_told(struct line line)
     writer_lock_close(lock);
 }
 
+/* Zeros, until munmap(). */
+static void *shared_with_children(size_t size)
+{
+    /* -1 is what goes with MAP_ANONYMOUS. */
+    /* cppcheck-suppress invalidFunctionArg */
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED);
+    return memory;
+}
+
 /* --- the writer lock ------------------------------------------------------------------------ */
 
 #define ROUNDS 2000
@@ -185,9 +195,7 @@ static void processes_exclude_each_other(void **state)
 {
     (void)state;
     struct child children[CONTENDERS];
-    counter =
-        mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(counter != MAP_FAILED);
+    counter = shared_with_children(sizeof *counter);
     for (int i = 0; i < CONTENDERS; i++)
         children[i] = start(count_rounds);
     for (int i = 0; i < CONTENDERS; i++)
@@ -313,8 +321,7 @@ static void be_greedy(struct line line)
 static void one_that_waits_has_its_turn_soon(void **state)
 {
     (void)state;
-    rounds = mmap(NULL, sizeof *rounds, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(rounds != MAP_FAILED);
+    rounds = shared_with_children(sizeof *rounds);
     struct child greedy = start(be_greedy);
     hear(greedy.from);
     struct writer_lock *lock = opened(path);
@@ -418,6 +425,7 @@ static void begin_making_and_stop(struct line line)
     insist(fd >= 0 && lock_raw(fd, F_WRLCK) == 0 && write(fd, "half", 4) == 4);
     say(line.out, 1);
     hear(line.in);
+    close(fd);
 }
 
 static void open_and_use(struct line line)
@@ -468,9 +476,7 @@ static void processes_that_come_and_go_exclude_each_other(void **state)
 {
     (void)state;
     struct child children[CONTENDERS];
-    counter =
-        mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(counter != MAP_FAILED);
+    counter = shared_with_children(sizeof *counter);
     for (int i = 0; i < CONTENDERS; i++)
         children[i] = start(count_rounds_with_opening);
     for (int i = 0; i < CONTENDERS; i++)
