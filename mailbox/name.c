@@ -63,7 +63,7 @@ static const char *why_not_part(struct bytes part)
 
 static bool holds_at(struct bytes part)
 {
-    return part.data && memchr(part.data, '@', part.size);
+    return part.size && memchr(part.data, '@', part.size);
 }
 
 /* `domain` is empty where there is none. */
@@ -91,7 +91,8 @@ static const char *parse_owner(struct bytes text, struct owner *owner)
 {
     struct bytes user = {0};
     struct bytes domain = {0};
-    next_part(&text, '@', &user);
+    if (!next_part(&text, '@', &user))
+        return "it is empty";
     if (text.data) {
         domain = text;
         if (domain.size == 0)
