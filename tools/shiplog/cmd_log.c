@@ -1,4 +1,8 @@
-/* log: the journal, a line an entry, with what was before and after. */
+/* log: the journal, a line an entry, with what was before and after.
+ *
+ * An entry says which mailbox it is about by id alone. The names come from the headers, which have
+ * today's; a first pass over the entries that give names takes them back to where the log begins,
+ * and printing takes them forward again. */
 #include "base/err.h"
 #include "mailbox/change.h"
 #include "tools/shiplog/cli.h"
@@ -9,51 +13,86 @@
 #include <string.h>
 #include <time.h>
 
-#define BATCH_BYTES (1u << 20)  /* of entries copied out in one read transaction */
+#define BATCH_BYTES (1u << 20)  /* of entries copied out in one transaction */
 #define FOLLOW_PAUSE 100000000L /* nanoseconds between two looks */
+#define NUMBER_SIZE 21u         /* of a printed number with its NUL */
+
+/* A mailbox, and the name that it bears at this point of the log. */
+struct known {
+    uint64_t id;
+    struct name name; /* size 0: none */
+    bool bore;        /* the name that was asked for, at any time */
+    bool settled;     /* in the first pass: the name is that of where the log begins */
+};
 
 struct logging {
     struct cli *cli;
-    uint64_t after; /* the last entry that was read */
-    uint64_t until;
-    bool by_name; /* only mailboxes that bore this name */
+    uint64_t from;  /* the log shows entries behind it */
+    uint64_t until; /* and none behind this one */
+    bool by_name;
     struct name name;
     uint64_t id;  /* only this mailbox; 0: any */
-    uint64_t uid; /* only this UID; 0: any */
+    uint32_t uid; /* only what is about this UID; 0: any */
     bool by_kind;
     enum entry_kind kind;
-    struct buf entries;
-    struct position last;
-    bool trimmed_ok; /* begins with the first entry there is */
-    /* mailbox ids and the names that they bear at this point of the log */
-    struct known {
-        uint64_t id;
-        struct name name;
-        bool bore; /* the name that is looked for, at any time */
-    } * known;
+    struct known *known; /* in order of ids */
     size_t known_count;
+    size_t known_capacity;
+    uint64_t at; /* entries up to it were read */
+    struct buf entries;
     struct change change;
+    struct uidset uids;
+    struct buf uids_text;
+    struct buf before;
+    struct buf after;
 };
 
-static struct known *know(struct logging *log, uint64_t id)
+/* Where this id is, or belongs. */
+static size_t place_of(const struct logging *log, uint64_t id)
 {
-    for (size_t i = 0; i < log->known_count; i++)
-        if (log->known[i].id == id)
-            return &log->known[i];
-    return NULL;
+    size_t low = 0, high = log->known_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (log->known[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
-static int add_known(struct logging *log, const struct header *header)
+static struct known *find_known(const struct logging *log, uint64_t id)
 {
-    struct known *known = realloc(log->known, (log->known_count + 1) * sizeof *known);
-    if (!known)
-        return fail(ERR_NOMEM, "out of memory");
-    log->known = known;
-    known[log->known_count++] =
-        (struct known){.id = header->id,
-                       .name = header->facts.name,
-                       .bore = log->by_name && name_equal(&header->facts.name, &log->name)};
-    return ERR_OK;
+    size_t place = place_of(log, id);
+    bool found = place < log->known_count && log->known[place].id == id;
+    return found ? &log->known[place] : NULL;
+}
+
+/* NULL: out of memory. */
+static struct known *make_known(struct logging *log, uint64_t id)
+{
+    size_t place = place_of(log, id);
+    if (place < log->known_count && log->known[place].id == id)
+        return &log->known[place];
+    if (log->known_count == log->known_capacity) {
+        size_t capacity = log->known_capacity ? log->known_capacity * 2 : 64;
+        struct known *known = realloc(log->known, capacity * sizeof *known);
+        if (!known)
+            return NULL;
+        log->known = known;
+        log->known_capacity = capacity;
+    }
+    struct known *known = &log->known[place];
+    memmove(known + 1, known, (log->known_count - place) * sizeof *known);
+    *known = (struct known){.id = id};
+    log->known_count++;
+    return known;
+}
+
+static void give_name(const struct logging *log, struct known *known, const struct name *name)
+{
+    known->name = *name;
+    known->bore = known->bore || (log->by_name && name_equal(name, &log->name));
 }
 
 static int learn_names(struct tx *tx, void *arg)
@@ -62,257 +101,340 @@ static int learn_names(struct tx *tx, void *arg)
     struct header header;
     uint64_t id = 0;
     int rc;
-    log->known_count = 0;
-    if (log->trimmed_ok)
-        log->after = tx_window(tx)->base.modseq;
+    log->at = tx_window(tx)->base.modseq;
     while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
-        rc = add_known(log, &header);
+        struct known *known = make_known(log, id);
+        if (!known)
+            return fail(ERR_NOMEM, "out of memory");
+        give_name(log, known, &header.facts.name);
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int copy_some(struct tx *tx, void *arg)
+{
+    struct logging *log = arg;
+    struct position last;
+    buf_reset(&log->entries);
+    int rc = journal_copy(tx_db(tx), log->at, BATCH_BYTES, &log->entries, &last);
+    if (rc == ERR_OK)
+        log->at = last.modseq;
+    return rc;
+}
+
+/* Gives every entry behind log->at to `each`, until it returns something else than ERR_OK. ERR_END:
+ * there are no more. */
+static int walk(struct logging *log,
+                int (*each)(struct logging *log, const struct entry *entry, size_t size))
+{
+    for (;;) {
+        int rc = store_read(log->cli->store, copy_some, log);
+        struct bytes left = buf_view(&log->entries);
+        while (rc == ERR_OK && left.size) {
+            struct entry entry;
+            size_t size = entry_size(left);
+            if (size == 0)
+                return fail(ERR_CORRUPT, "journal: an entry is cut short");
+            rc = entry_decode(bytes_of(left.data, size), &entry);
+            if (rc == ERR_OK)
+                rc = each(log, &entry, size);
+            left = bytes_of(left.data + size, left.size - size);
+        }
         if (rc)
             return rc;
     }
-    return rc == ERR_END ? ERR_OK : rc;
 }
 
-/* Every mailbox that bore the name at some time within the window: found by its creations and
- * renames. */
-static int learn_bearers(struct tx *tx, void *arg)
+static int decode(struct logging *log, const struct entry *entry)
 {
-    struct logging *log = arg;
-    struct journal_cursor *cursor;
-    struct entry entry;
-    int rc = journal_cursor_open(tx_db(tx), &cursor);
-    if (rc)
+    change_reset(&log->change);
+    return entry->kind == ENTRY_EPOCH ? ERR_OK : change_decode(entry, &log->change);
+}
+
+/* The name before an entry is the one that its mailbox had until then. */
+static int take_name_back(struct logging *log, const struct entry *entry, size_t size)
+{
+    (void)size;
+    if (entry->kind != ENTRY_CREATE && entry->kind != ENTRY_RENAME)
+        return ERR_OK;
+    int rc = decode(log, entry);
+    if (rc || !(log->change.facts_changed & FACT_NAME))
         return rc;
-    for (rc = journal_seek(cursor, 0, &entry, NULL); rc == ERR_OK;
-         rc = journal_next(cursor, &entry, NULL)) {
-        struct known *known = know(log, entry.mailbox);
-        if (!known || (entry.kind != ENTRY_CREATE && entry.kind != ENTRY_RENAME))
-            continue;
-        rc = change_decode(&entry, &log->change);
-        if (rc)
-            break;
-        if (log->change.facts_changed & FACT_NAME)
-            known->bore |= name_equal(&log->change.before.name, &log->name) ||
-                           name_equal(&log->change.after.name, &log->name);
+    struct known *known = make_known(log, entry->mailbox);
+    if (!known)
+        return fail(ERR_NOMEM, "out of memory");
+    struct name now = known->name;
+    give_name(log, known, &log->change.before.name);
+    give_name(log, known, &log->change.after.name);
+    known->name = now;
+    if (entry->modseq > log->from && !known->settled) {
+        known->name = log->change.before.name;
+        known->settled = true;
     }
-    journal_cursor_close(cursor);
-    return rc == ERR_END ? ERR_OK : rc;
+    return ERR_OK;
 }
 
-static void print_flags_of(struct buf *out, uint32_t system, struct bytes keywords)
+static void put(struct buf *out, const char *text)
 {
-    flags_print(system, keywords, out);
+    buf_put(out, text, strlen(text));
 }
 
-static void print_number(struct buf *out, const char *format, uint64_t number)
+static void put_fact(struct buf *out, const char *fact, uint64_t value)
 {
-    char text[64];
-    int size = snprintf(text, sizeof text, format, number);
-    buf_put(out, text, (size_t)size);
+    char number[NUMBER_SIZE];
+    snprintf(number, sizeof number, "%" PRIu64, value);
+    put(out, out->size ? " " : "");
+    put(out, fact);
+    put(out, number);
 }
 
-static void describe_facts(const struct logging *log, const struct facts *facts, uint32_t which,
-                           struct buf *out)
+static void put_facts(const struct logging *log, const struct facts *facts, uint32_t which,
+                      struct buf *out)
 {
     char name[NAME_TEXT_SIZE];
+    if (facts->state == MAILBOX_NONE && which & FACT_STATE)
+        return;
     if (which & FACT_NAME && facts->name.size) {
         cli_print_name(log->cli, &facts->name, name);
-        buf_put(out, name, strlen(name));
+        put(out, name);
     }
-    if (which & FACT_STATE && facts->state == MAILBOX_DELETED)
-        buf_put(out, out->size ? " deleted" : "deleted", out->size ? 8 : 7);
-    if (which & FACT_UIDVALIDITY && facts->uidvalidity)
-        print_number(out, out->size ? " uidvalidity=%" PRIu64 : "uidvalidity=%" PRIu64,
-                     facts->uidvalidity);
+    if (which & FACT_STATE && facts->state != MAILBOX_LIVE) {
+        put(out, out->size ? " " : "");
+        put(out, facts->state == MAILBOX_DELETED ? "deleted" : "purged");
+    }
+    if (which & FACT_UIDVALIDITY)
+        put_fact(out, "uidvalidity=", facts->uidvalidity);
+    if (which & FACT_UIDNEXT)
+        put_fact(out, "uidnext=", facts->uidnext);
     if (which & FACT_DELETEDMODSEQ)
-        print_number(out, out->size ? " deletedmodseq=%" PRIu64 : "deletedmodseq=%" PRIu64,
-                     facts->deletedmodseq);
+        put_fact(out, "deletedmodseq=", facts->deletedmodseq);
 }
 
-static struct bytes set_of(const struct change *change, uint64_t hash)
+static void put_flags(struct buf *out, uint32_t system, struct bytes keywords)
 {
-    for (size_t i = 0; i < change->set_count; i++)
-        if (keywords_hash(change->sets[i]) == hash)
-            return change->sets[i];
-    return bytes_of(NULL, 0);
+    if (system || keywords.size)
+        flags_print(system, keywords, out);
 }
 
-static void describe(const struct logging *log, const struct change *change, struct buf *before,
-                     struct buf *after)
+static void put_record_flags(const struct change *change, struct buf *out)
 {
     const struct record *record = change->records;
-    switch (change->kind) {
+    struct bytes keywords = {0};
+    if (change->record_count != 1)
+        return;
+    for (size_t i = 0; i < change->set_count; i++)
+        if (keywords_hash(change->sets[i]) == record->keywords)
+            keywords = change->sets[i];
+    put_flags(out, record->flags & FLAG_SYSTEM, keywords);
+}
+
+static void put_user(struct buf *out, struct bytes user)
+{
+    if (!user.size)
+        return;
+    put(out, " as ");
+    buf_put(out, user.data, user.size);
+}
+
+static void put_meta(const struct change *change, enum value_state state, struct bytes value,
+                     struct buf *out)
+{
+    if (state != VALUE_SET)
+        return;
+    buf_put(out, change->key.data, change->key.size);
+    put(out, "=");
+    buf_put(out, value.data, value.size);
+    put_user(out, change->user);
+}
+
+static void describe(struct logging *log, enum entry_kind kind)
+{
+    const struct change *change = &log->change;
+    struct buf *before = &log->before;
+    struct buf *after = &log->after;
+    switch (kind) {
+    case ENTRY_EPOCH:
+        break;
     case ENTRY_FLAGS:
-        print_flags_of(before, change->system_before, change->keywords_before);
-        print_flags_of(after, change->system_after, change->keywords_after);
+        put_flags(before, change->system_before, change->keywords_before);
+        put_flags(after, change->system_after, change->keywords_after);
         break;
     case ENTRY_APPEND:
-        print_flags_of(after, record->flags & FLAG_SYSTEM, set_of(change, record->keywords));
+        put_record_flags(change, after);
         break;
     case ENTRY_EXPUNGE:
-        if (change->record_count == 1)
-            print_flags_of(before, record->flags & FLAG_SYSTEM, set_of(change, record->keywords));
+        put_record_flags(change, before);
+        if (change->successor)
+            put_fact(after, "uid=", change->successor);
         break;
     case ENTRY_SEEN:
-        buf_put(change->seen_after ? after : before, change->user.data, change->user.size);
+        put(change->seen_after ? after : before, "\\Seen");
+        put_user(change->seen_after ? after : before, change->user);
         break;
     case ENTRY_META:
-        buf_put(before, change->value_before.value.data, change->value_before.value.size);
-        buf_put(after, change->value_after.data, change->value_after.size);
+        put_meta(change, change->value_before.state, change->value_before.value, before);
+        put_meta(change, change->value_after_state, change->value_after, after);
         break;
     default:
-        describe_facts(log, &change->before, change->facts_changed, before);
-        describe_facts(log, &change->after, change->facts_changed, after);
+        put_facts(log, &change->before, change->facts_changed, before);
+        put_facts(log, &change->after, change->facts_changed, after);
         break;
     }
 }
 
-static void print_entry(struct logging *log, const struct entry *entry, size_t size,
-                        const struct uidset *uids)
+/* Of an append the messages' bytes, of anything else its entry's own. */
+static uint64_t bytes_of_entry(const struct change *change, enum entry_kind kind, size_t size)
+{
+    uint64_t bytes = 0;
+    if (kind != ENTRY_APPEND)
+        return size;
+    for (size_t i = 0; i < change->record_count; i++)
+        bytes += change->records[i].size;
+    return bytes;
+}
+
+static void name_of(const struct logging *log, const struct entry *entry, char name[NAME_TEXT_SIZE])
+{
+    const struct known *known = find_known(log, entry->mailbox);
+    if (!entry->mailbox)
+        *name = '\0';
+    else if (known && known->name.size)
+        cli_print_name(log->cli, &known->name, name);
+    else
+        snprintf(name, NAME_TEXT_SIZE, "id:%016" PRIx64, entry->mailbox);
+}
+
+static void print(struct logging *log, const struct entry *entry, size_t size)
 {
     struct out *out = log->cli->out;
-    struct buf text = {0}, before = {0}, after = {0};
-    char name[NAME_TEXT_SIZE] = "";
-    const struct known *known = know(log, entry->mailbox);
-    uint64_t bytes = 0;
-    if (known && known->name.size)
-        cli_print_name(log->cli, &known->name, name);
-    uidset_print(uids, &text);
-    if (entry->kind != ENTRY_EPOCH)
-        describe(log, &log->change, &before, &after);
-    if (entry->kind == ENTRY_APPEND)
-        for (size_t i = 0; i < log->change.record_count; i++)
-            bytes += log->change.records[i].size;
-    else
-        bytes = size;
+    char name[NAME_TEXT_SIZE];
+    name_of(log, entry, name);
+    buf_reset(&log->uids_text);
+    buf_reset(&log->before);
+    buf_reset(&log->after);
+    uidset_print(&log->uids, &log->uids_text);
+    describe(log, entry->kind);
     out_number(out, "modseq", entry->modseq);
     out_number(out, "epoch", entry->epoch);
     out_time(out, "time", entry->time);
     out_bytes(out, "actor", entry->actor);
     out_text(out, "kind", entry_kind_name(entry->kind));
     out_text(out, "mailbox", name);
-    out_bytes(out, "uids", buf_view(&text));
-    out_bytes(out, "before", buf_view(&before));
-    out_bytes(out, "after", buf_view(&after));
-    out_number(out, "bytes", bytes);
+    out_bytes(out, "uids", buf_view(&log->uids_text));
+    out_bytes(out, "before", buf_view(&log->before));
+    out_bytes(out, "after", buf_view(&log->after));
+    out_number(out, "bytes", bytes_of_entry(&log->change, entry->kind, size));
     out_end(out);
-    buf_free(&text);
-    buf_free(&before);
-    buf_free(&after);
 }
 
-static bool wanted(const struct logging *log, const struct entry *entry, const struct uidset *uids)
+static bool wanted(const struct logging *log, const struct entry *entry)
 {
-    const struct known *known = NULL;
-    for (size_t i = 0; i < log->known_count && !known; i++)
-        known = log->known[i].id == entry->mailbox ? &log->known[i] : NULL;
     if (log->id && entry->mailbox != log->id)
         return false;
-    if (log->by_name && !(known && known->bore))
-        return false;
+    if (log->by_name) {
+        const struct known *known = find_known(log, entry->mailbox);
+        if (!known || !known->bore)
+            return false;
+    }
     if (log->by_kind && entry->kind != log->kind)
         return false;
-    return !log->uid || uidset_contains(uids, (uint32_t)log->uid);
+    return !log->uid || uidset_contains(&log->uids, log->uid);
 }
 
-static int print_one(struct logging *log, struct bytes encoded)
+/* A name that an entry gives is the one that is shown with it. */
+static int print_entry(struct logging *log, const struct entry *entry, size_t size)
 {
-    struct entry entry;
-    struct uidset uids = {0};
-    int rc = entry_decode(encoded, &entry);
-    change_reset(&log->change);
-    if (rc == ERR_OK && entry.kind != ENTRY_EPOCH)
-        rc = change_decode(&entry, &log->change);
-    if (rc == ERR_OK && entry.kind != ENTRY_EPOCH)
-        rc = change_uids(&log->change, &uids);
-    if (rc == ERR_OK) {
-        /* A name that an entry gives or takes away is shown as it became. */
-        struct known *known = know(log, entry.mailbox);
-        if (known && log->change.facts_changed & FACT_NAME && log->change.after.name.size)
-            known->name = log->change.after.name;
-        if (wanted(log, &entry, &uids))
-            print_entry(log, &entry, encoded.size, &uids);
+    if (entry->modseq > log->until)
+        return ERR_NO;
+    int rc = decode(log, entry);
+    uidset_clear(&log->uids);
+    if (rc == ERR_OK && entry->kind != ENTRY_EPOCH)
+        rc = change_uids(&log->change, &log->uids);
+    if (rc)
+        return rc;
+    if (log->change.facts_changed & FACT_NAME && log->change.after.name.size) {
+        struct known *known = make_known(log, entry->mailbox);
+        if (!known)
+            return fail(ERR_NOMEM, "out of memory");
+        give_name(log, known, &log->change.after.name);
     }
-    uidset_free(&uids);
-    return rc;
+    if (wanted(log, entry))
+        print(log, entry, size);
+    return ERR_OK;
 }
 
-static int copy_some(struct tx *tx, void *arg)
-{
-    struct logging *log = arg;
-    buf_reset(&log->entries);
-    return journal_copy(tx_db(tx), log->after, BATCH_BYTES, &log->entries, &log->last);
-}
-
-static int print_some(struct logging *log)
-{
-    int rc = store_read(log->cli->store, copy_some, log);
-    struct bytes left = buf_view(&log->entries);
-    while (rc == ERR_OK && left.size) {
-        size_t size = entry_size(left);
-        if (size == 0)
-            return fail(ERR_CORRUPT, "journal: an entry is cut short");
-        if (load_u64(left.data + 24) > log->until)
-            return ERR_END;
-        rc = print_one(log, bytes_of(left.data, size));
-        left = bytes_of(left.data + size, left.size - size);
-    }
-    if (rc == ERR_OK)
-        log->after = log->last.modseq;
-    return rc;
-}
-
-static int follow(struct logging *log)
+static int print_all(struct logging *log, bool follow)
 {
     struct timespec pause = {.tv_nsec = FOLLOW_PAUSE};
     for (;;) {
-        int rc = print_some(log);
-        if (rc && rc != ERR_END)
+        int rc = walk(log, print_entry);
+        if (rc == ERR_NO || (rc == ERR_END && !follow))
+            return ERR_OK;
+        if (rc != ERR_END)
             return rc;
-        fflush(stdout);
-        if (rc == ERR_END) {
-            nanosleep(&pause, NULL);
-            rc = store_read(log->cli->store, learn_names, log);
-            if (rc)
-                return rc;
-        }
+        if (fflush(stdout) != 0)
+            return fail_errno("standard output");
+        nanosleep(&pause, NULL);
     }
 }
 
-static int prepare(struct logging *log, const struct option *options)
+/* The end of the commit before the one that ends at log->from: that one is shown in full. */
+static int step_before(struct tx *tx, void *arg)
+{
+    struct logging *log = arg;
+    uint64_t before;
+    if (log->from <= tx_window(tx)->base.modseq)
+        return ERR_OK;
+    int rc = journal_round_down(tx_db(tx), log->from - 1, &before);
+    log->from = rc == ERR_OK ? before : log->from;
+    return rc;
+}
+
+static int parse_options(struct logging *log, const struct option *options)
 {
     struct cli *cli = log->cli;
-    const char *mailbox = cli->count ? cli->words[0] : NULL;
+    uint64_t number = 0;
     int rc = ERR_OK;
     log->until = UINT64_MAX;
-    log->trimmed_ok = !options[0].value;
     if (options[0].value)
-        rc = cli_when(cli, options[0].value, &log->after);
-    /* Inclusive: the entry itself is shown. */
-    if (rc == ERR_OK && options[0].value && log->after)
-        log->after--;
+        rc = cli_when(cli, options[0].value, &log->from);
+    if (rc == ERR_OK && options[0].value)
+        rc = store_read(cli->store, step_before, log);
     if (rc == ERR_OK && options[1].value)
         rc = cli_when(cli, options[1].value, &log->until);
     if (rc == ERR_OK && options[2].value)
-        rc = cli_number(options[2].value, UINT32_MAX, &log->uid);
+        rc = cli_number(options[2].value, UINT32_MAX, &number);
+    if (rc == ERR_OK && options[2].value && !number)
+        rc = fail(ERR_INVALID, "log: --uid: 0 is no UID");
+    log->uid = (uint32_t)number;
     log->by_kind = options[3].value;
     if (rc == ERR_OK && log->by_kind && !entry_kind_parse(options[3].value, &log->kind))
         rc = fail(ERR_INVALID, "log: %s: no such kind of entry", options[3].value);
-    if (rc || !mailbox)
-        return rc ? rc : store_read(cli->store, learn_names, log);
-    if (strncmp(mailbox, "id:", 3) == 0)
-        rc = cli_mailbox_id(cli, mailbox, 0, &log->id);
-    else
-        rc = cli_name(cli, mailbox, &log->name);
-    log->by_name = !log->id;
+    if (rc == ERR_OK && cli->count && !cli_parse_id(cli->words[0], &log->id)) {
+        log->by_name = true;
+        rc = cli_name(cli, cli->words[0], &log->name);
+    }
+    return rc;
+}
+
+/* Learns the names as of where the log begins, and moves there. */
+static int prepare(struct logging *log, bool since)
+{
+    int rc = store_read(log->cli->store, learn_names, log);
+    uint64_t first = log->at;
+    if (!since)
+        log->from = first;
     if (rc == ERR_OK)
-        rc = store_read(cli->store, learn_names, log);
-    if (rc == ERR_OK && log->by_name)
-        rc = store_read(cli->store, learn_bearers, log);
-    bool any = log->id;
-    for (size_t i = 0; i < log->known_count; i++)
-        any |= log->known[i].bore;
-    return rc == ERR_OK && !any ? fail(ERR_NOTFOUND, "mailbox %s: there is none", mailbox) : rc;
+        rc = walk(log, take_name_back);
+    if (rc != ERR_END)
+        return rc;
+    bool any = !log->by_name && (!log->id || find_known(log, log->id));
+    for (size_t i = 0; i < log->known_count && !any; i++)
+        any = log->known[i].bore;
+    log->at = log->from;
+    return any ? ERR_OK
+               : fail(ERR_NOTFOUND, "mailbox %s: there was none in the journal's window",
+                      log->cli->words[0]);
 }
 
 int cmd_log(struct cli *cli)
@@ -325,12 +447,17 @@ int cmd_log(struct cli *cli)
     struct logging log = {.cli = cli};
     int rc = cli_options(cli, options, 5);
     if (rc == ERR_OK)
-        rc = prepare(&log, options);
-    log.trimmed_ok = false;
-    while (rc == ERR_OK)
-        rc = options[4].value ? follow(&log) : print_some(&log);
+        rc = parse_options(&log, options);
+    if (rc == ERR_OK)
+        rc = prepare(&log, options[0].value);
+    if (rc == ERR_OK)
+        rc = print_all(&log, options[4].value);
+    free(log.known);
     buf_free(&log.entries);
     change_free(&log.change);
-    free(log.known);
-    return rc == ERR_END ? ERR_OK : rc;
+    uidset_free(&log.uids);
+    buf_free(&log.uids_text);
+    buf_free(&log.before);
+    buf_free(&log.after);
+    return rc;
 }

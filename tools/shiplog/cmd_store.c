@@ -178,11 +178,38 @@ int cmd_slots(struct cli *cli)
     return rc;
 }
 
+struct digest_row {
+    struct header header;
+    bool stopped;
+};
+
 struct digests {
     struct node node;
-    struct journal_window window;
-    struct buf rows; /* struct header, one behind another */
+    struct position position;
+    struct digest_row *rows;
+    size_t count;
+    size_t capacity;
+    bool stopped; /* any of them */
 };
+
+static int add_digest(struct digests *digests, struct db_txn *txn, const struct header *header)
+{
+    struct stop stop;
+    int rc = store_stop(txn, header->id, &stop);
+    if (rc && rc != ERR_END)
+        return rc;
+    if (digests->count == digests->capacity) {
+        size_t capacity = digests->capacity ? digests->capacity * 2 : 64;
+        struct digest_row *rows = realloc(digests->rows, capacity * sizeof *rows);
+        if (!rows)
+            return fail(ERR_NOMEM, "out of memory");
+        digests->rows = rows;
+        digests->capacity = capacity;
+    }
+    digests->rows[digests->count++] = (struct digest_row){*header, rc == ERR_OK};
+    digests->stopped = digests->stopped || rc == ERR_OK;
+    return ERR_OK;
+}
 
 static int collect_digests(struct tx *tx, void *arg)
 {
@@ -191,23 +218,29 @@ static int collect_digests(struct tx *tx, void *arg)
     uint64_t id = 0;
     int rc;
     digests->node = *tx_node(tx);
-    digests->window = *tx_window(tx);
-    buf_reset(&digests->rows);
-    while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK)
-        if (header.facts.state != MAILBOX_PURGED)
-            buf_put(&digests->rows, &header, sizeof header);
-    if (digests->rows.failed)
-        return fail(ERR_NOMEM, "out of memory");
+    digests->position = tx_window(tx)->last;
+    digests->count = 0;
+    while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
+        if (header.facts.state == MAILBOX_PURGED)
+            continue;
+        rc = add_digest(digests, tx_db(tx), &header);
+        if (rc)
+            return rc;
+    }
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+/* All digests are as of one state of the store, so they share its position. */
 static void print_digest(struct cli *cli, const char *name, uint64_t id, struct position position,
-                         uint64_t digest)
+                         uint64_t digest, bool stopped)
 {
     out_text(cli->out, "mailbox", name);
     out_hex(cli->out, "id", id);
     out_position(cli->out, "position", position);
-    out_hex(cli->out, "digest", digest);
+    if (stopped)
+        out_text(cli->out, "digest", "repairing");
+    else
+        out_hex(cli->out, "digest", digest);
     out_end(cli->out);
 }
 
@@ -217,20 +250,17 @@ int cmd_digest(struct cli *cli)
     int rc = cli_options(cli, NULL, 0);
     if (rc == ERR_OK)
         rc = store_read(cli->store, collect_digests, &digests);
-    for (size_t at = 0; at < digests.rows.size && rc == ERR_OK; at += sizeof(struct header)) {
-        struct header header;
+    for (size_t i = 0; rc == ERR_OK && i < digests.count; i++) {
+        const struct header *header = &digests.rows[i].header;
         char name[NAME_TEXT_SIZE];
-        memcpy(&header, digests.rows.data + at, sizeof header);
-        cli_print_name(cli, &header.facts.name, name);
-        /* A mailbox's position is its last entry; its chain stands for all of the journal, so the
-         * store's is given there alone. */
-        print_digest(cli, header.facts.state == MAILBOX_DELETED ? "(deleted)" : name, header.id,
-                     (struct position){.modseq = header.lastmodseq}, header_digest(&header));
+        cli_print_name(cli, &header->facts.name, name);
+        print_digest(cli, header->facts.state == MAILBOX_DELETED ? "(deleted)" : name, header->id,
+                     digests.position, header_digest(header), digests.rows[i].stopped);
     }
     if (rc == ERR_OK)
-        print_digest(cli, "-", digests.node.store_id, digests.window.last,
-                     node_digest(&digests.node));
-    buf_free(&digests.rows);
+        print_digest(cli, "-", digests.node.store_id, digests.position, node_digest(&digests.node),
+                     digests.stopped);
+    free(digests.rows);
     return rc;
 }
 
@@ -251,24 +281,41 @@ int cmd_check(struct cli *cli)
     return rc == ERR_OK && wrong ? ERR_NO : rc;
 }
 
+struct journal_facts {
+    struct journal_window window;
+    struct entry first; /* without its views */
+};
+
+static int read_journal_facts(struct tx *tx, void *arg)
+{
+    struct journal_facts *facts = arg;
+    struct journal_cursor *cursor;
+    facts->window = *tx_window(tx);
+    facts->first = (struct entry){.modseq = facts->window.base.modseq + 1};
+    int rc = journal_cursor_open(tx_db(tx), &cursor);
+    if (rc)
+        return rc;
+    rc = journal_seek(cursor, 0, &facts->first, NULL);
+    journal_cursor_close(cursor);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 static int journal_status(struct cli *cli)
 {
-    struct facts_of_store facts = {0};
-    int rc = store_read(cli->store, collect_facts, &facts);
-    if (rc == ERR_OK) {
-        const struct journal_window *window = &facts.window;
-        out_number(cli->out, "first", window->base.modseq + 1);
-        out_number(cli->out, "last", window->last.modseq);
-        out_number(cli->out, "entries", window->entries);
-        out_number(cli->out, "bytes", window->bytes);
-        if (window->entries)
-            out_time(cli->out, "oldest", window->base_time);
-        else
-            out_text(cli->out, "oldest", NULL);
-        out_end(cli->out);
-    }
-    free_facts(&facts);
-    return rc;
+    struct journal_facts facts;
+    int rc = store_read(cli->store, read_journal_facts, &facts);
+    if (rc)
+        return rc;
+    out_number(cli->out, "first", facts.first.modseq);
+    out_number(cli->out, "last", facts.window.last.modseq);
+    out_number(cli->out, "entries", facts.window.entries);
+    out_number(cli->out, "bytes", facts.window.bytes);
+    if (facts.window.entries)
+        out_time(cli->out, "oldest", facts.first.time);
+    else
+        out_text(cli->out, "oldest", NULL);
+    out_end(cli->out);
+    return ERR_OK;
 }
 
 static int journal_verify(struct cli *cli)
@@ -279,7 +326,7 @@ static int journal_verify(struct cli *cli)
 }
 
 struct trim {
-    uint64_t keep;  /* entries, when `before` is 0 */
+    uint64_t keep;  /* entries at least */
     uint64_t up_to; /* modseq */
     uint64_t removed;
 };
@@ -287,36 +334,34 @@ struct trim {
 static int trim_some(struct tx *tx, void *arg)
 {
     struct trim *trim = arg;
-    return journal_trim(tx_db(tx), trim->up_to, TRIM_BATCH, &trim->removed);
+    const struct journal_window *window = tx_window(tx);
+    trim->removed = 0;
+    if (window->entries <= trim->keep)
+        return ERR_OK;
+    uint64_t most = window->entries - trim->keep;
+    /* Trimming rounds up to whole commits, so the count alone could take from what is kept. */
+    uint64_t keep_from = window->last.modseq - trim->keep;
+    uint64_t up_to = trim->up_to < keep_from ? trim->up_to : keep_from;
+    return journal_trim(tx_db(tx), up_to, most < TRIM_BATCH ? most : TRIM_BATCH, &trim->removed);
 }
 
-static int trim_point(struct tx *tx, void *arg)
+static int trim_before(struct cli *cli, const char *before, struct trim *trim)
 {
-    struct trim *trim = arg;
-    const struct journal_window *window = tx_window(tx);
-    /* Modseqs may jump where an epoch begins: fewer entries than modseqs are kept then, never more
-     * are lost than asked for. */
-    uint64_t held = window->last.modseq - window->base.modseq;
-    trim->up_to = trim->keep >= held ? 0 : window->last.modseq - trim->keep;
-    return ERR_OK;
+    uint64_t modseq;
+    int rc = cli_when(cli, before, &modseq);
+    if (rc == ERR_TRIMMED)
+        return ERR_OK;
+    trim->up_to = rc == ERR_OK && modseq ? modseq - 1 : 0;
+    return rc;
 }
 
 static int journal_cut(struct cli *cli, const char *keep, const char *before)
 {
-    struct trim trim = {0};
-    uint64_t modseq;
-    int rc;
+    struct trim trim = {.up_to = keep ? UINT64_MAX : 0};
+    uint64_t removed = 0;
     if (!keep == !before)
         return cli_usage(cli);
-    if (keep) {
-        rc = cli_number(keep, UINT64_MAX, &trim.keep);
-        if (rc == ERR_OK)
-            rc = store_read(cli->store, trim_point, &trim);
-    } else {
-        rc = cli_when(cli, before, &modseq);
-        trim.up_to = rc == ERR_OK && modseq ? modseq - 1 : 0;
-    }
-    uint64_t removed = 0;
+    int rc = keep ? cli_number(keep, UINT64_MAX, &trim.keep) : trim_before(cli, before, &trim);
     do {
         if (rc == ERR_OK)
             rc = store_maintain(cli->store, trim_some, &trim);
