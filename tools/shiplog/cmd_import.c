@@ -141,7 +141,10 @@ static bool read_path(struct import *import, const char *path)
     int rc = mail_source_open(path, &source);
     if (rc) {
         struct arrival *arrival = arrival_of(import, NULL, &item, rc);
-        return arrival && enqueue(import, arrival);
+        bool taken = arrival && enqueue(import, arrival);
+        if (arrival && !taken)
+            arrival_free(arrival);
+        return taken;
     }
     bool going = true;
     while (going && (rc = mail_source_next(source, &item)) != ERR_END) {

@@ -139,7 +139,7 @@ static int find_now(struct tx *tx, void *arg)
 {
     struct finding *work = arg;
     struct mailbox *mailbox;
-    struct record record;
+    struct record record = {0};
     int rc = cli_open(tx, work->cli, work->cli->words[0], NULL, &mailbox);
     if (rc == ERR_OK)
         rc = mailbox_record(mailbox, work->uid, &record);
