@@ -1,0 +1,104 @@
+#!/bin/bash
+# Two stores and their agents under load from three writers, with kill -9 of agents and writers: afterwards the ends are equal, nothing that
+# was reported done is missing, nothing is there twice, and the past is the same at both ends.
+set -euo pipefail
+bin=$SHIPLOG_BIN
+rounds=${ROUNDS:-12}
+seed=${SEED:-$$}
+RANDOM=$seed
+echo "seed $seed"
+work=$(mktemp -d)
+declare -A agent=()
+finish() {
+    for name in "${!agent[@]}"; do kill -9 "${agent[$name]}" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap finish EXIT
+A=("$bin/shiplog" -s "$work/a")
+B=("$bin/shiplog" -s "$work/b")
+
+start_a() {
+    "$bin/shiplogd" --store "$work/a" --listen "127.0.0.1:$port" >"$work/a.out" 2>>"$work/a.log" &
+    agent[a]=$!
+    until grep -q ^listening "$work/a.out"; do sleep 0.02; done
+    port=$(sed 's/.*://' "$work/a.out")
+}
+start_b() {
+    "$bin/shiplogd" --store "$work/b" --follow "127.0.0.1:$port" >"$work/b.out" 2>>"$work/b.log" &
+    agent[b]=$!
+}
+stop_hard() {
+    kill -9 "${agent[$1]}"
+    wait "${agent[$1]}" 2>/dev/null || true
+}
+
+# A writer notes each message only after its append was reported done.
+writer() {
+    local box=$1 i=0
+    while [ ! -e "$work/stop" ]; do
+        i=$((i + 1))
+        if printf 'Subject: %s %d\r\n\r\n%*d\r\n' "$box" "$i" $((RANDOM % 5000)) "$i" >"$work/$box.message" &&
+            "${A[@]}" append "$box" "$work/$box.message" >/dev/null; then
+            sha256sum <"$work/$box.message" | cut -d ' ' -f 1 >>"$work/$box.done"
+        fi
+        "${A[@]}" flags "$box" "$((RANDOM % i + 1)):*" '+\Flagged' || true
+        [ $((i % 7)) -ne 0 ] || "${A[@]}" copy-messages "$box" "$i:*" other >/dev/null || true
+        [ $((i % 5)) -ne 0 ] || "${A[@]}" expunge other '1:3' --immediate >/dev/null || true
+        [ $((i % 11)) -ne 0 ] || { "${A[@]}" create "$box-x" && "${A[@]}" rename "$box-x" "$box-y" && "${A[@]}" delete "$box-y"; } || true
+    done
+}
+
+port=0
+"${A[@]}" init
+"${B[@]}" init --replica
+for box in one two three other; do "${A[@]}" create "$box"; done
+start_a
+start_b
+writers=()
+for box in one two three; do
+    writer "$box" 2>/dev/null &
+    writers+=($!)
+done
+recorded=()
+for ((round = 0; round < rounds; round++)); do
+    sleep "0.$((RANDOM % 4 + 1))"
+    if ((RANDOM % 2)); then
+        stop_hard b
+        start_b
+    else
+        stop_hard a
+        start_a
+    fi
+    # A moment of a mailbox, by its own last entry: the listing must come back.
+    now=$("${A[@]}" journal status | cut -f 2)
+    "${A[@]}" list one --at "$now" >"$work/at.$now"
+    recorded+=("$now")
+    # A command that is killed has done its commit or has not.
+    timeout -s KILL "0.0$((RANDOM % 9 + 1))" "${A[@]}" append two </etc/hostname >/dev/null 2>&1 || true
+done
+touch "$work/stop"
+wait "${writers[@]}" || true
+
+for ((tries = 0; tries < 600; tries++)); do
+    [ "$("${A[@]}" digest)" != "$("${B[@]}" digest)" ] || break
+    sleep 0.05
+done
+diff <("${A[@]}" digest) <("${B[@]}" digest)
+for end in a b; do
+    store=("$bin/shiplog" -s "$work/$end")
+    "${store[@]}" check
+    "${store[@]}" journal verify
+    for box in one two three; do
+        "${store[@]}" list "$box" | cut -f 7 | sort >"$work/have"
+        sort "$work/$box.done" | comm -23 - "$work/have" >"$work/missing"
+        [ ! -s "$work/missing" ] || { echo "$end: $box: messages that were reported done are missing"; exit 1; }
+        [ "$box" = two ] || [ -z "$(uniq -d "$work/have")" ] || { echo "$end: $box: a message is there twice"; exit 1; }
+    done
+    for now in "${recorded[@]}"; do
+        "${store[@]}" list one --at "$now" | cmp - "$work/at.$now"
+    done
+    "${store[@]}" list one | while IFS=$'\t' read -r uid _ _ _ _ _ guid _; do
+        [ "$("${store[@]}" cat one "$uid" | sha256sum | cut -d ' ' -f 1)" = "$guid" ] || { echo "$end: UID $uid has other bytes"; exit 1; }
+    done
+done
+echo "entries: $("${A[@]}" journal status | cut -f 3), messages: $(cat "$work"/*.done | wc -l), rounds: $rounds"
