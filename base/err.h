@@ -42,10 +42,8 @@ enum err {
 
 /* Keeps a sentence about this failure for err_message() and returns `code`. printf-style. */
 int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#ifdef __clang_analyzer__
-/* The analyser does not look into err.c: this tells it that the code comes back. */
+/* The compiler and the analysers do not look into err.c: this tells them that the code comes back. */
 #define fail(code, ...) (fail(code, __VA_ARGS__), (code))
-#endif
 
 /* As fail(), for a failed system call: chooses the code from errno (EACCES → ERR_PERMISSION, ENOSPC
  * → ERR_FULL, ENOENT → ERR_NOTFOUND, ENOMEM → ERR_NOMEM, others → ERR_IO) and appends

@@ -1,0 +1,259 @@
+/* Commits against bare LMDB: the same puts and gets to the same tables, with the same keys and
+ * sizes and the same syncs, and nothing else.
+ *
+ * usage: commit DIRECTORY [ROUNDS]
+ * Two kinds of commit: 256 messages of 4 KB (deflated and hashed beforehand), and a single flag
+ * change. Rounds of shiplog and of bare alternate.
+ */
+#include "base/err.h"
+#include "bench/bench.h"
+#include "mailbox/mailbox.h"
+
+#include <lmdb.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MESSAGES 256u
+#define MESSAGE_SIZE 4096u
+#define FLAG_COMMITS 200u
+#define ENTRY_APPEND_SIZE 152u /* bytes of these journal entries, as `journal status` counts them  \
+                                */
+#define ENTRY_FLAGS_SIZE 92u
+
+enum { STATE, JOURNAL, MAILBOXES, RECORDS, GUIDS, CONTENT, TABLES };
+static const char *const names[TABLES] = {"state",   "journal", "mailboxes",
+                                          "records", "guids",   "content"};
+
+struct bare {
+    MDB_env *env;
+    MDB_dbi tables[TABLES];
+    uint64_t modseq, content;
+    uint32_t uid;
+};
+
+static void must(int mdb, const char *what)
+{
+    bench_require(mdb, what, mdb_strerror(mdb));
+}
+
+static void bare_open(struct bare *bare, const char *path)
+{
+    MDB_txn *txn;
+    mkdir(path, 0700);
+    must(mdb_env_create(&bare->env), "create");
+    mdb_env_set_maxdbs(bare->env, TABLES);
+    mdb_env_set_mapsize(bare->env, (size_t)64 << 30);
+    must(mdb_env_open(bare->env, path, MDB_NOTLS, 0600), "open");
+    must(mdb_txn_begin(bare->env, NULL, 0, &txn), "begin");
+    for (int i = 0; i < TABLES; i++)
+        must(mdb_dbi_open(txn, names[i], MDB_CREATE, &bare->tables[i]), names[i]);
+    must(mdb_txn_commit(txn), "commit");
+}
+
+static void bare_put(struct bare *bare, MDB_txn *txn, int table, const void *key, size_t key_size,
+                     const void *value, size_t size, unsigned flags)
+{
+    MDB_val k = {key_size, (void *)(uintptr_t)key};
+    MDB_val v = {size, (void *)(uintptr_t)value};
+    must(mdb_put(txn, bare->tables[table], &k, &v, flags), "put");
+}
+
+static void bare_get(struct bare *bare, MDB_txn *txn, int table, const void *key, size_t key_size)
+{
+    MDB_val k = {key_size, (void *)(uintptr_t)key};
+    MDB_val v;
+    int mdb = mdb_get(txn, bare->tables[table], &k, &v);
+    if (mdb != MDB_NOTFOUND)
+        must(mdb, "get");
+}
+
+static uint8_t blank[65536];
+
+/* What every commit reads first and writes last. */
+static void bare_begin(struct bare *bare, MDB_txn **txn)
+{
+    must(mdb_txn_begin(bare->env, NULL, 0, txn), "begin");
+    bare_get(bare, *txn, STATE, "node", 4);
+    bare_get(bare, *txn, STATE, "journal", 7);
+    bare_get(bare, *txn, MAILBOXES, blank, 8);
+}
+
+static void bare_end(struct bare *bare, MDB_txn *txn)
+{
+    bare_put(bare, txn, MAILBOXES, blank, 8, blank, 125, 0);
+    bare_put(bare, txn, STATE, "journal", 7, blank, 64, 0);
+    bare_put(bare, txn, STATE, "node", 4, blank, 95, 0);
+    must(mdb_txn_commit(txn), "commit");
+}
+
+static void bare_entry(struct bare *bare, MDB_txn *txn, size_t size)
+{
+    uint8_t key[8];
+    save_be64(key, ++bare->modseq);
+    bare_put(bare, txn, JOURNAL, key, sizeof key, blank, size, MDB_APPEND);
+}
+
+static void bare_append(struct bare *bare, struct draft **drafts)
+{
+    MDB_txn *txn;
+    bare_begin(bare, &txn);
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        uint8_t key[12] = {0};
+        const uint8_t *guid = draft_guid(drafts[i])->bytes;
+        size_t left = (size_t)draft_stored(drafts[i]);
+        bare_get(bare, txn, GUIDS, guid, GUID_SIZE);
+        bare_get(bare, txn, STATE, "content", 7);
+        bare_put(bare, txn, STATE, "content", 7, blank, 8, 0);
+        save_be64(key, ++bare->content);
+        bare_put(bare, txn, CONTENT, key, sizeof key, blank, left + 4, 0);
+        bare_put(bare, txn, GUIDS, guid, GUID_SIZE, blank, 36, 0);
+        save_be32(key, 1);
+        save_be32(key + 4, ++bare->uid);
+        bare_get(bare, txn, RECORDS, key, 8);
+        bare_put(bare, txn, RECORDS, key, 8, blank, 100, 0);
+        bare_get(bare, txn, GUIDS, guid, GUID_SIZE);
+        bare_put(bare, txn, GUIDS, guid, GUID_SIZE, blank, 36, 0);
+        bare_entry(bare, txn, ENTRY_APPEND_SIZE);
+    }
+    bare_end(bare, txn);
+}
+
+static void bare_flag(struct bare *bare, uint32_t uid)
+{
+    uint8_t key[8];
+    MDB_txn *txn;
+    bare_begin(bare, &txn);
+    save_be32(key, 1);
+    save_be32(key + 4, uid);
+    bare_get(bare, txn, RECORDS, key, sizeof key);
+    bare_get(bare, txn, RECORDS, key, sizeof key);
+    bare_put(bare, txn, RECORDS, key, sizeof key, blank, 100, 0);
+    bare_entry(bare, txn, ENTRY_FLAGS_SIZE);
+    bare_end(bare, txn);
+}
+
+struct work {
+    struct name name;
+    struct draft **drafts;
+    uint32_t uid;
+    bool add;
+};
+
+static int create(struct tx *tx, void *arg)
+{
+    struct work *work = arg;
+    return mailbox_create(tx, &work->name, NULL);
+}
+
+static int append(struct tx *tx, void *arg)
+{
+    struct work *work = arg;
+    struct mailbox *mailbox;
+    int rc = mailbox_open(tx, &work->name, NULL, &mailbox);
+    for (unsigned i = 0; i < MESSAGES && rc == ERR_OK; i++) {
+        struct append one = {.draft = work->drafts[i]};
+        rc = mailbox_append(mailbox, &one, NULL);
+    }
+    return rc;
+}
+
+static int flag(struct tx *tx, void *arg)
+{
+    struct work *work = arg;
+    struct mailbox *mailbox;
+    struct uidset uids = {0};
+    struct flag_change change = {.mode = work->add ? FLAGS_ADD : FLAGS_REMOVE,
+                                 .flags.system = FLAG_FLAGGED};
+    int rc = mailbox_open(tx, &work->name, NULL, &mailbox);
+    if (rc == ERR_OK)
+        rc = uidset_add(&uids, work->uid);
+    if (rc == ERR_OK)
+        rc = mailbox_flag(mailbox, &uids, &change, NULL);
+    uidset_free(&uids);
+    return rc;
+}
+
+static void make_drafts(struct store *store, struct draft **drafts, unsigned round)
+{
+    char text[MESSAGE_SIZE];
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        unsigned seed = round * MESSAGES + i + 1;
+        for (size_t k = 0; k < sizeof text; k++) {
+            seed = seed * 1103515245u + 12345u;
+            text[k] = (char)("etaoin shrdlu cmfwyp"[(seed >> 16) % 20]);
+        }
+        int rc = draft_open(store_db(store), DRAFT_RAW, &drafts[i]);
+        if (rc == ERR_OK)
+            rc = draft_write(drafts[i], text, sizeof text);
+        if (rc == ERR_OK)
+            rc = draft_finish(drafts[i]);
+        bench_require(rc, "draft", err_message());
+    }
+}
+
+static void commit(struct store *store, int (*change)(struct tx *, void *), struct work *work)
+{
+    bench_require(store_commit(store, change, work, NULL), "commit", err_message());
+}
+
+static void report(const char *what, double *ours, double *bare, size_t rounds)
+{
+    double a = bench_quantile(ours, rounds, 0.5);
+    double b = bench_quantile(bare, rounds, 0.5);
+    printf("%-34s shiplog %8.3f ms, bare %8.3f ms, speed %.2f of bare (medians of %zu)\n", what,
+           a * 1e3, b * 1e3, b / a, rounds);
+}
+
+int main(int argc, char **argv)
+{
+    char path[1024];
+    size_t rounds = argc > 2 ? strtoul(argv[2], NULL, 10) : 15;
+    struct draft *drafts[MESSAGES];
+    struct bare bare = {0};
+    struct store *store;
+    struct work work = {.drafts = drafts};
+    struct owner owner = {.user = "owner"};
+    if (argc < 2 || rounds == 0) {
+        fputs("usage: commit DIRECTORY [ROUNDS]\n", stderr);
+        return 2;
+    }
+    double *ours = calloc(rounds * FLAG_COMMITS, sizeof *ours);
+    double *theirs = calloc(rounds * FLAG_COMMITS, sizeof *theirs);
+    bench_require(!ours || !theirs, "memory", "short");
+    mkdir(argv[1], 0700);
+    snprintf(path, sizeof path, "%s/bare", argv[1]);
+    bare_open(&bare, path);
+    snprintf(path, sizeof path, "%s/store", argv[1]);
+    bench_require(store_init(path, ROLE_MASTER, NULL, NULL), "init", err_message());
+    bench_require(store_open(path, NULL, &store), "open", err_message());
+    bench_require(name_parse("INBOX", 5, &owner, &work.name), "name", err_message());
+    commit(store, create, &work);
+    for (size_t round = 0; round < rounds; round++) {
+        make_drafts(store, drafts, (unsigned)round);
+        double start = bench_now();
+        commit(store, append, &work);
+        double middle = bench_now();
+        bare_append(&bare, drafts);
+        theirs[round] = bench_now() - middle;
+        ours[round] = middle - start;
+        for (unsigned i = 0; i < MESSAGES; i++)
+            draft_close(drafts[i]);
+    }
+    report("256 messages of 4 KB, one commit:", ours, theirs, rounds);
+    for (size_t i = 0; i < rounds * FLAG_COMMITS; i++) {
+        work.uid = 1 + (uint32_t)(i * 7919 % (rounds * MESSAGES));
+        work.add = i % 2 == 0;
+        double start = bench_now();
+        commit(store, flag, &work);
+        double middle = bench_now();
+        bare_flag(&bare, work.uid);
+        theirs[i] = bench_now() - middle;
+        ours[i] = middle - start;
+    }
+    report("a flag change, one commit:", ours, theirs, rounds * FLAG_COMMITS);
+    store_close(store);
+    mdb_env_close(bare.env);
+    free(ours);
+    free(theirs);
+    return 0;
+}
