@@ -15,6 +15,8 @@ const struct command commands[] = {
     {"append", "append MAILBOX [--flags F,...] [--date D] [--mda] [FILE]", 1, 2, cmd_append, false,
      false},
     {"import", "import MAILBOX PATH... [--keep-uids]", 2, WORDS_MAX, cmd_import, false, false},
+    {"export", "export MAILBOX DIR [--at WHEN] [--format maildir|mbox]", 2, 2, cmd_export, false,
+     false},
     {"flags", "flags MAILBOX UIDSET [+|-]FLAG... [--as USER]", 3, WORDS_MAX, cmd_flags, true,
      false},
     {"expunge", "expunge MAILBOX UIDSET [--immediate]", 2, 2, cmd_expunge, true, false},

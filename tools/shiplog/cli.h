@@ -73,6 +73,7 @@ int cmd_delete(struct cli *cli);
 int cmd_mailboxes(struct cli *cli);
 int cmd_append(struct cli *cli);
 int cmd_import(struct cli *cli);
+int cmd_export(struct cli *cli);
 int cmd_flags(struct cli *cli);
 int cmd_expunge(struct cli *cli);
 int cmd_copy_messages(struct cli *cli);

@@ -37,7 +37,6 @@ struct facts_of_store {
     size_t stop_count;
     struct slot *slots;
     size_t slot_count;
-    int64_t oldest; /* time of the first entry held; 0: none */
 };
 
 static int collect_stops(struct db_txn *txn, struct facts_of_store *facts)
@@ -69,18 +68,6 @@ static int collect_slots(struct db_txn *txn, struct facts_of_store *facts)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-static int find_oldest(struct db_txn *txn, struct facts_of_store *facts)
-{
-    struct journal_cursor *cursor;
-    struct entry entry = {0};
-    int rc = journal_cursor_open(txn, &cursor);
-    if (rc == ERR_OK)
-        rc = journal_seek(cursor, 0, &entry, NULL);
-    journal_cursor_close(cursor);
-    facts->oldest = rc == ERR_OK ? entry.time : 0;
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
 static int collect_facts(struct tx *tx, void *arg)
 {
     struct facts_of_store *facts = arg;
@@ -88,9 +75,7 @@ static int collect_facts(struct tx *tx, void *arg)
     facts->window = *tx_window(tx);
     facts->stop_count = 0;
     facts->slot_count = 0;
-    int rc = find_oldest(tx_db(tx), facts);
-    if (rc == ERR_OK)
-        rc = collect_stops(tx_db(tx), facts);
+    int rc = collect_stops(tx_db(tx), facts);
     return rc ? rc : collect_slots(tx_db(tx), facts);
 }
 
