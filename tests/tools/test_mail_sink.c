@@ -637,6 +637,33 @@ static void a_full_disk_keeps_what_was_written_to_an_mbox(void **state)
     without_room_the_messages_before_stay(&mbox);
 }
 
+/* The disk is full in the midst of the messages that wait in memory. */
+static void a_full_disk_keeps_what_waits_to_be_written_to_an_mbox(void **state)
+{
+    (void)state;
+    enum { MESSAGES = 50, SIZE = 1000, LARGE = 100000 };
+    struct buf text = {0};
+    uint8_t *room = buf_reserve(&text, LARGE);
+    assert_non_null(room);
+    memset(room, 'x', LARGE);
+    room[SIZE - 1] = '\n';
+    const struct mail_item item = {.internal_date = THAT_DAY};
+    struct mail_item got;
+    signal(SIGXFSZ, SIG_IGN);
+    struct mail_sink *sink = open_sink(&mbox);
+    for (int i = 0; i < MESSAGES; i++)
+        put(sink, &item, bytes_of(room, SIZE), SIZE);
+    limit_file_size(SIZE * 3 / 2);
+    fail_to_put(sink, buf_view(&text));
+    limit_file_size(RLIM_INFINITY);
+    finish(sink);
+    struct mail_source *source = open_source();
+    for (int i = 0; i < MESSAGES; i++)
+        expect(source, &got, bytes_of(room, SIZE));
+    expect_end(source);
+    buf_free(&text);
+}
+
 static void a_full_disk_keeps_what_was_written_to_a_maildir(void **state)
 {
     (void)state;
@@ -706,6 +733,7 @@ int main(int argc, char **argv)
         TEST(a_cancelled_message_leaves_nothing_in_a_maildir),
         TEST(a_cancelled_message_leaves_nothing_in_an_mbox),
         TEST(a_full_disk_keeps_what_was_written_to_an_mbox),
+        TEST(a_full_disk_keeps_what_waits_to_be_written_to_an_mbox),
         TEST(a_full_disk_keeps_what_was_written_to_a_maildir),
         TEST(synced_mail_is_the_same),
         TEST(mail_is_readable_by_its_owner_alone),
