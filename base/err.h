@@ -42,7 +42,7 @@ enum err {
 
 /* Keeps a sentence about this failure for err_message() and returns `code`. printf-style. */
 int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The compiler and the analysers do not look into err.c: this tells them that the code comes back. */
+/* Compilers and analysers do not look into err.c: this tells them that the code comes back. */
 #define fail(code, ...) (fail(code, __VA_ARGS__), (code))
 
 /* As fail(), for a failed system call: chooses the code from errno (EACCES → ERR_PERMISSION, ENOSPC

@@ -16,8 +16,8 @@
 #define MESSAGES 256u
 #define MESSAGE_SIZE 4096u
 #define FLAG_COMMITS 200u
-#define ENTRY_APPEND_SIZE 152u /* bytes of these journal entries, as `journal status` counts them  \
-                                */
+/* Bytes of these journal entries, as `journal status` counts them. */
+#define ENTRY_APPEND_SIZE 152u
 #define ENTRY_FLAGS_SIZE 92u
 
 enum { STATE, JOURNAL, MAILBOXES, RECORDS, GUIDS, CONTENT, TABLES };

@@ -1,0 +1,178 @@
+/* From a commit at the master to durable and visible at the replica, on loopback, against bare
+ * durable commits of LMDB.
+ *
+ * usage: latency SHIPLOGD DIRECTORY [COMMITS]
+ * Two agents run; one commit after another is made at the master, and the replica's store is looked
+ * at until it has it. "Bare" puts one row of an entry's size and one of a record's and commits, in
+ * turn with these.
+ */
+#include "base/err.h"
+#include "bench/bench.h"
+#include "mailbox/mailbox.h"
+
+#include <lmdb.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static pid_t start(const char *program, const char *store, const char *option, const char *value,
+                   int *out)
+{
+    int ends[2];
+    bench_require(pipe(ends), "pipe", "failed");
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        execl(program, program, "--store", store, option, value, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    *out = ends[0];
+    return pid;
+}
+
+static void read_line(int fd, char *line, size_t size)
+{
+    size_t at = 0;
+    while (at + 1 < size && read(fd, line + at, 1) == 1 && line[at] != '\n')
+        at++;
+    line[at] = '\0';
+}
+
+struct work {
+    struct name name;
+    unsigned count;
+};
+
+static int create(struct tx *tx, void *arg)
+{
+    struct work *work = arg;
+    return mailbox_create(tx, &work->name, NULL);
+}
+
+static int change(struct tx *tx, void *arg)
+{
+    struct work *work = arg;
+    return mailbox_meta_set(tx, NULL, NULL, "bench", bytes_of(&work->count, sizeof work->count));
+}
+
+static int last(struct tx *tx, void *arg)
+{
+    *(uint64_t *)arg = tx_window(tx)->last.modseq;
+    return ERR_OK;
+}
+
+static void wait_for(struct store *replica, uint64_t modseq)
+{
+    uint64_t now = 0;
+    while (now < modseq)
+        bench_require(store_read(replica, last, &now), "read", err_message());
+}
+
+static void bare_commit(MDB_env *env, MDB_dbi table, unsigned count)
+{
+    static uint8_t blank[128];
+    MDB_txn *txn;
+    uint64_t number = count;
+    MDB_val key = {sizeof number, &number};
+    MDB_val value = {sizeof blank, blank};
+    MDB_val one = {4, "node"};
+    int mdb = mdb_txn_begin(env, NULL, 0, &txn);
+    if (!mdb)
+        mdb = mdb_put(txn, table, &key, &value, 0);
+    if (!mdb)
+        mdb = mdb_put(txn, table, &one, &value, 0);
+    if (!mdb)
+        mdb = mdb_txn_commit(txn);
+    bench_require(mdb, "bare commit", mdb_strerror(mdb));
+}
+
+static MDB_env *bare_open(const char *path, MDB_dbi *table)
+{
+    MDB_env *env;
+    MDB_txn *txn;
+    mkdir(path, 0700);
+    int mdb = mdb_env_create(&env);
+    if (!mdb)
+        mdb = mdb_env_set_mapsize(env, (size_t)1 << 30);
+    if (!mdb)
+        mdb = mdb_env_open(env, path, 0, 0600);
+    if (!mdb)
+        mdb = mdb_txn_begin(env, NULL, 0, &txn);
+    if (!mdb)
+        mdb = mdb_dbi_open(txn, NULL, 0, table);
+    if (!mdb)
+        mdb = mdb_txn_commit(txn);
+    bench_require(mdb, "bare", mdb_strerror(mdb));
+    return env;
+}
+
+static void measure(struct store *master, struct store *replica, MDB_env *env, MDB_dbi table,
+                    size_t count)
+{
+    struct work work = {0};
+    struct position position;
+    double *ours = calloc(count, sizeof *ours);
+    double *bare = calloc(count, sizeof *bare);
+    bench_require(!ours || !bare, "memory", "short");
+    for (size_t i = 0; i < count; i++) {
+        work.count = (unsigned)i + 1;
+        double begun = bench_now();
+        bench_require(store_commit(master, change, &work, &position), "commit", err_message());
+        wait_for(replica, position.modseq);
+        double middle = bench_now();
+        bare_commit(env, table, work.count);
+        bare[i] = bench_now() - middle;
+        ours[i] = middle - begun;
+    }
+    double a50 = bench_quantile(ours, count, 0.5), b50 = bench_quantile(bare, count, 0.5);
+    double a99 = bench_quantile(ours, count, 0.99), b99 = bench_quantile(bare, count, 0.99);
+    printf("commit to visible at the replica: median %.3f ms, bare commit %.3f ms, ratio %.2f; "
+           "99th percentile %.3f and %.3f "
+           "ms, ratio %.2f (%zu commits)\n",
+           a50 * 1e3, b50 * 1e3, a50 / b50, a99 * 1e3, b99 * 1e3, a99 / b99, count);
+    free(ours);
+    free(bare);
+}
+
+int main(int argc, char **argv)
+{
+    char a[1024], b[1024], c[1024], line[256];
+    size_t count = argc > 3 ? strtoul(argv[3], NULL, 10) : 1000;
+    struct store *master, *replica;
+    struct owner owner = {.user = "owner"};
+    struct work work = {0};
+    MDB_dbi table;
+    int out_a, out_b;
+    if (argc < 3 || count == 0) {
+        fputs("usage: latency SHIPLOGD DIRECTORY [COMMITS]\n", stderr);
+        return 2;
+    }
+    mkdir(argv[2], 0700);
+    snprintf(a, sizeof a, "%s/a", argv[2]);
+    snprintf(b, sizeof b, "%s/b", argv[2]);
+    snprintf(c, sizeof c, "%s/bare", argv[2]);
+    bench_require(store_init(a, ROLE_MASTER, NULL, NULL), "init", err_message());
+    bench_require(store_init(b, ROLE_REPLICA, NULL, NULL), "init", err_message());
+    pid_t first = start(argv[1], a, "--listen", "127.0.0.1:0", &out_a);
+    read_line(out_a, line, sizeof line);
+    pid_t second = start(argv[1], b, "--follow", line + strlen("listening "), &out_b);
+    read_line(out_b, line, sizeof line);
+    bench_require(store_open(a, NULL, &master), "open", err_message());
+    bench_require(store_open(b, NULL, &replica), "open", err_message());
+    bench_require(name_parse("INBOX", 5, &owner, &work.name), "name", err_message());
+    bench_require(store_commit(master, create, &work, NULL), "create", err_message());
+    wait_for(replica, 2);
+    MDB_env *env = bare_open(c, &table);
+    measure(master, replica, env, table, count);
+    mdb_env_close(env);
+    store_close(master);
+    store_close(replica);
+    kill(first, SIGTERM);
+    kill(second, SIGTERM);
+    waitpid(first, NULL, 0);
+    waitpid(second, NULL, 0);
+    return 0;
+}
