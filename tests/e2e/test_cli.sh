@@ -1,0 +1,460 @@
+#!/bin/bash
+# Every command of shiplog: what it prints, its exit codes, and that what is refused says why in one line and changes nothing.
+set -euo pipefail
+bin=$SHIPLOG_BIN
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+unset SHIPLOG_STORE
+export TZ=UTC
+S=("$bin/shiplog" -s "$work/store")
+out=$work/out err=$work/err
+TAB=$'\t'
+
+die() {
+    printf '%s\n' "$*" >&2
+    printf -- '--- stdout\n%s\n--- stderr\n%s\n' "$(cat "$out")" "$(cat "$err")" >&2
+    exit 1
+}
+
+# run CODE COMMAND…: runs it with its output in $out and $err.
+run() {
+    local want=$1 code=0
+    shift
+    "$@" >"$out" 2>"$err" || code=$?
+    [ "$code" -eq "$want" ] || die "exit code $code, not $want: $*"
+}
+
+# ok WORD…: a command of the store that is done without a word on stderr.
+ok() {
+    run 0 "${S[@]}" "$@"
+    [ ! -s "$err" ] || die "done, but not silently: $*"
+}
+
+# prints TEXT WORD…: and prints just that.
+prints() {
+    local want=$1
+    shift
+    ok "$@"
+    [ "$(cat "$out")" = "$want" ] || die "expected: $want, from: $*"
+}
+
+# refused CODE WORD…: one line on stderr, nothing on stdout, and nothing has changed.
+refused() {
+    local want=$1 before after
+    shift
+    before=$("${S[@]}" digest)
+    run "$want" "${S[@]}" "$@"
+    [ "$(wc -l <"$err")" -eq 1 ] || die "not one line on stderr: $*"
+    grep -q '^shiplog: ' "$err" || die "an error without its prefix: $*"
+    [ ! -s "$out" ] || die "refused, but with output: $*"
+    after=$("${S[@]}" digest)
+    [ "$before" = "$after" ] || die "refused, but changed something: $*"
+}
+
+# has PATTERN: a line of the last output matches.
+has() {
+    grep -q -E -- "$1" "$out" || die "no line matches $1"
+}
+
+# column N: of the last output.
+column() {
+    cut -f "$1" "$out"
+}
+
+position() {
+    "${S[@]}" journal status | cut -f 2
+}
+
+message() {
+    printf 'From: a@example.org\r\nSubject: %s\r\n\r\n%s\r\n' "$1" "$1"
+}
+
+echo "- words"
+run 0 "$bin/shiplog" --help
+has 'append MAILBOX'
+for words in '' 'frobnicate' '-s' '--frobnicate' '-x list'; do
+    # shellcheck disable=SC2086
+    run 2 "$bin/shiplog" $words
+    [ "$(wc -l <"$err")" -eq 1 ] || die "not one line: $words"
+done
+run 2 "$bin/shiplog" list INBOX
+run 3 "$bin/shiplog" -s "$work/nowhere" list INBOX
+echo junk >"$work/file"
+run 3 "$bin/shiplog" -s "$work/file" list INBOX
+
+echo "- init"
+ok init
+run 4 "${S[@]}" init
+run 2 "${S[@]}" init more
+run 2 "$bin/shiplog" -s "$work/other" init --replica --owner ann
+run 2 "$bin/shiplog" -s "$work/other" init --owner 'a/b'
+[ ! -e "$work/other" ] || die "a refused init left something behind"
+run 0 env SHIPLOG_STORE="$work/store" "$bin/shiplog" status
+
+echo "- mailboxes"
+ok create INBOX
+ok create 'Work/Über 50% *.*'
+ok create '~ann@example.org/Shared'
+ok create '~owner/Own'
+refused 4 create inbox
+refused 4 create 'Work/Über 50% *.*'
+refused 2 create ''
+refused 2 create 'a//b'
+refused 2 create $'a\tb'
+refused 2 create $'a\xff'
+refused 2 create "$(printf 'x%.0s' {1..481})"
+refused 2 create
+refused 2 create one two
+refused 2 create --frobnicate
+ok mailboxes
+[ "$(column 1)" = "INBOX
+Own
+Work/Über 50% *.*
+~ann@example.org/Shared" ] || die "names, in their order"
+[ "$(head -n 1 "$out" | tr '\t' '\n' | wc -l)" -eq 10 ] || die "fields of mailboxes"
+prints '' rename Own Mine
+refused 3 rename Own Mine
+refused 4 rename Mine INBOX
+refused 4 rename Mine '~bob/Mine'
+prints '' delete Mine
+refused 3 delete Mine
+ok mailboxes --at 4
+refused 3 mailboxes --at 4000
+refused 2 mailboxes --at yesterday-ish
+refused 2 mailboxes --at
+
+echo "- append, cat"
+message one >m1
+message two >m2
+: >m3
+prints 1 append INBOX m1
+prints 2 append INBOX m2 --flags '\Seen,Zed,\flagged,alpha' --date 'Fri, 02 Jan 2026 03:04:05 +0100'
+prints 3 append INBOX m3 --date 2026-01-02T03:04:05.5Z
+[ "$("${S[@]}" append INBOX <m1)" = 4 ] || die "append from a pipe"
+[ "$("${S[@]}" append INBOX - <m1)" = 5 ] || die "append from -"
+[ "$("${S[@]}" append --json INBOX m1)" = '{"uid":6}' ] || die "append --json"
+refused 2 append INBOX m1 --flags '\Recent'
+refused 2 append INBOX m1 --flags 'a b'
+refused 2 append INBOX m1 --date noon
+refused 2 append INBOX m1 m2
+refused 2 append
+refused 3 append Nowhere m1
+refused 3 append INBOX nofile
+for n in 1 2 3; do
+    ok cat INBOX "$n"
+    cmp "$out" "m$n" || die "cat $n"
+done
+refused 3 cat INBOX 99
+refused 3 cat Nowhere 1
+refused 2 cat INBOX x
+refused 2 cat INBOX 1:2
+head -c 3000000 /dev/urandom >big
+prints 7 append INBOX big
+"${S[@]}" cat INBOX 7 | cmp - big
+
+echo "- append --mda"
+run 0 "${S[@]}" append INBOX --mda m1
+run 67 "${S[@]}" append Nowhere --mda m1
+run 64 "${S[@]}" append --mda
+run 64 "${S[@]}" append INBOX --mda --flags '\Recent' m1
+run 64 "${S[@]}" append INBOX --frobnicate --mda m1
+run 75 "$bin/shiplog" -s "$work/nowhere" append INBOX --mda m1
+run 64 "$bin/shiplog" append INBOX --mda m1
+before=$(position)
+run 0 bash -c '"$@" >/dev/full' - "${S[@]}" append INBOX --mda m1
+[ "$(position)" -eq $((before + 1)) ] || die "a delivery whose UID nobody read"
+"${S[@]}" expunge INBOX 8:9 >/dev/null
+
+echo "- list"
+ok list INBOX
+[ "$(column 1 | paste -sd ' ')" = '1 2 3 4 5 6 7' ] || die "uids"
+prints "2${TAB}$(column 2 | sed -n 2p)${TAB}Zed,\\Flagged,\\Seen,alpha${TAB}yes${TAB}2026-01-02T02:04:05.000000Z${TAB}$(wc -c <m2)${TAB}$(sha256sum <m2 | cut -c 1-64)${TAB}no" list INBOX 2
+ok list INBOX 3
+[ "$(column 3-6)" = "-${TAB}no${TAB}2026-01-02T03:04:05.500000Z${TAB}0" ] || die "an empty message"
+ok list INBOX 2,4:5,3000:*
+[ "$(column 1 | paste -sd ' ')" = '2 4 5 7' ] || die "a UIDSET"
+ok list INBOX '*'
+[ "$(column 1)" = 7 ] || die "* is the highest that is there"
+prints '' list INBOX 50:60
+refused 3 list INBOX 8
+refused 3 list INBOX 4000000000
+for set in 0 1: :1 1,,2 x 1:2:3 '' 4294967296 '+1'; do
+    refused 2 list INBOX "$set"
+done
+refused 3 list Nowhere
+ok list INBOX --expunged
+[ "$(column 8 | paste -sd ' ')" = 'no no no no no no no yes yes' ] || die "--expunged"
+ok list INBOX 8 --expunged
+refused 2 list INBOX --expunged --at 5
+ok list INBOX 2 --json
+has '^\{"uid":2,"modseq":[0-9]+,"flags":\["Zed","\\\\Flagged","\\\\Seen","alpha"\],"seen":true,"internaldate":"2026-01-02T02:04:05.000000Z","size":[0-9]+,"guid":"[0-9a-f]{64}","expunged":false\}$'
+id=$("${S[@]}" mailboxes | grep ^INBOX | cut -f 2)
+ok list "id:$id" 2
+has '^2'
+refused 3 list id:0123456789abcdef
+
+echo "- flags"
+prints '' flags INBOX 1 '\Draft' one two
+ok list INBOX 1
+[ "$(column 3)" = '\Draft,one,two' ] || die "bare flags replace"
+prints '' flags INBOX 1 +three -ONE '+\answered'
+ok list INBOX 1
+[ "$(column 3)" = '\Answered,\Draft,three,two' ] || die "signs add and remove"
+before=$(position)
+prints '' flags INBOX 1 +three
+[ "$(position)" -eq "$before" ] || die "a flag that was set already made an entry"
+refused 2 flags INBOX 1 one +two
+refused 2 flags INBOX 1 '+\Recent'
+refused 2 flags INBOX 1 '\Nonsense'
+refused 2 flags INBOX 1 +
+refused 2 flags INBOX 1
+refused 3 flags INBOX 8 +one
+refused 3 flags INBOX 99 +one
+refused 2 flags INBOX 1 +one --frobnicate
+prints '' flags INBOX 90:99 +one
+prints '' flags INBOX 1,2 '+\Seen' --as bob
+ok list INBOX 1:3 --as bob
+[ "$(column 4 | paste -sd ' ')" = 'yes yes no' ] || die "another user's seen"
+ok list INBOX 1:3
+[ "$(column 4 | paste -sd ' ')" = 'no yes no' ] || die "the owner's seen"
+refused 2 flags INBOX 1 +one --as ''
+
+echo "- expunge, copy, move"
+prints 1 expunge INBOX 4
+refused 3 expunge INBOX 4
+refused 3 cat INBOX 4
+prints 0 expunge INBOX 100:200
+prints 1 expunge INBOX 5 --immediate
+ok list INBOX 5:6 --expunged
+[ "$(column 1)" = 6 ] || die "--immediate left a tombstone"
+ok create Copies
+prints "1${TAB}1
+2${TAB}2
+3${TAB}3" copy-messages INBOX 1:3 Copies
+ok list Copies 2
+[ "$(column 3)" = 'Zed,\Flagged,\Seen,alpha' ] || die "a copy has the flags"
+prints "3${TAB}4" move INBOX 3 Copies
+refused 3 list INBOX 3
+refused 3 move INBOX 3 Copies
+refused 3 move INBOX 1 Nowhere
+refused 4 move INBOX 1 INBOX
+refused 3 copy-messages INBOX 99 Copies
+refused 2 copy-messages INBOX 1
+prints "1${TAB}10" copy-messages INBOX 1 INBOX
+
+echo "- more than one commit holds"
+ok create Many
+for n in {1..20}; do message "$n" | "${S[@]}" append Many >/dev/null; done
+for ((n = 20; n < 10000; n *= 2)); do ok copy-messages Many '1:*' Many; done
+count=$(wc -l <"$out")
+[ "$count" -eq 5120 ] || die "a copy into its own mailbox: $count"
+ok flags Many '1:*' '+\Seen' +k '-\Flagged' --as bob
+ok flags Many '1:*' '+\Seen' '-\Flagged'
+ok list Many
+[ "$(column 3,4 | sort | uniq -c | tr -s ' ')" = " 10240 \\Seen,k${TAB}yes" ] || die "flags of many"
+ok create Moved
+ok move Many '1:9000' Moved
+[ "$(wc -l <"$out")" -eq 9000 ] || die "moved"
+prints 9000 expunge Moved '1:*'
+ok delete Moved
+
+echo "- meta"
+prints '' meta set color blue
+prints "color${TAB}blue" meta get color
+prints '' meta set INBOX /private/comment 'my mail' --as bob
+prints "/private/comment${TAB}my mail" meta list INBOX --as bob
+prints '' meta list INBOX
+refused 3 meta get INBOX /private/comment
+prints '' meta set minus -- -1
+prints "color${TAB}blue
+minus${TAB}-1" meta list
+prints '' meta unset minus
+refused 3 meta unset minus
+refused 3 meta get minus
+refused 2 meta frobnicate
+refused 2 meta
+refused 2 meta set onlykey
+refused 2 meta set '' x
+refused 3 meta list Nowhere
+prints '{"key":"color","value":"blue"}' meta get color --json
+
+echo "- the past"
+point=$(position)
+ok list INBOX
+cp "$out" listed
+ok mailboxes
+cp "$out" boxes
+ok digest
+cp "$out" digest
+sleep 0.01
+time=$(date -u +%Y-%m-%dT%H:%M:%S.%6NZ)
+ok flags INBOX '1:*' changed
+ok expunge INBOX 1
+ok rename INBOX Gone
+ok delete Copies
+for at in "$point" "$time"; do
+    ok list INBOX --at "$at"
+    cmp "$out" listed || die "list --at $at"
+    ok mailboxes --at "$at"
+    cmp "$out" boxes || die "mailboxes --at $at"
+    ok cat INBOX 1 --at "$at"
+    cmp "$out" m1 || die "cat --at $at"
+done
+ok list Copies --at "$point"
+refused 3 list INBOX
+refused 3 list INBOX --at 1
+refused 3 cat INBOX 99 --at "$point"
+refused 3 list INBOX --at 999999999
+refused 2 list INBOX --at ''
+ok list Gone --at '0s ago'
+prints '' mailboxes --at '52 weeks ago'
+ok rename Gone INBOX
+
+echo "- log"
+ok log
+[ "$(wc -l <"$out")" -eq "$(position)" ] || die "an entry, a line"
+[ "$(head -n 1 "$out" | tr '\t' '\n' | wc -l)" -eq 10 ] || die "fields of log"
+ok log Copies --kind append --uid 2
+[ "$(column 5-9)" = "append${TAB}Copies${TAB}2${TAB}-${TAB}Zed,\\Flagged,\\Seen,alpha" ] || die "an append in the log"
+ok log --kind rename
+[ "$(column 6,8,9)" = "Mine${TAB}Own${TAB}Mine
+Gone${TAB}INBOX${TAB}Gone
+INBOX${TAB}Gone${TAB}INBOX" ] || die "renames in the log"
+ok log Gone
+has "append${TAB}INBOX"
+ok log --kind seen
+[ "$(column 6,7,9 | head -n 1)" = "INBOX${TAB}1:2${TAB}\\Seen as bob" ] || die "seen in the log"
+ok log --kind meta
+[ "$(column 6,8,9 | tail -n 1)" = "-${TAB}minus=-1${TAB}-" ] || die "meta in the log"
+ok log --since "$point" --until $((point + 1))
+[ "$(column 1)" = "$point" ] || die "the middle of a commit is the commit before it"
+ok log --json --kind create
+has '^\{"modseq":[0-9]+,"epoch":1,"time":"[-0-9T:.]+Z","actor":".+","kind":"create","mailbox":"INBOX","uids":null,"before":null,"after":"INBOX.*","bytes":[0-9]+\}$'
+refused 2 log --kind nonsense
+refused 2 log --uid x
+refused 3 log Nowhere
+refused 3 log --since 999999999
+"${S[@]}" log --since "$(position)" --follow >follow &
+follower=$!
+ok create Followed
+for ((n = 0; n < 100; n++)); do
+    ! grep -q Followed follow || break
+    sleep 0.05
+done
+kill "$follower"
+wait "$follower" 2>/dev/null || true
+grep -q "create${TAB}Followed" follow || die "--follow"
+"${S[@]}" log | head -n 1 >/dev/null
+
+echo "- import, export"
+ok create Out
+ok append Out m1 --flags '\Answered,kw' --date 2026-01-02T03:04:05Z
+ok append Out m2
+ok append Out m1
+ok expunge Out 2
+prints '' export Out maildir
+prints '' export Out mbox --format mbox
+grep -q '^From ' mbox || die "an mbox"
+refused 4 export Out maildir
+refused 4 export Out mbox --format mbox
+refused 2 export Out other --format zip
+refused 3 export Nowhere other
+[ ! -e other ] || die "a refused export left something behind"
+prints '' export INBOX past --at "$point"
+[ "$(find past/cur -type f | wc -l)" -eq "$(wc -l <listed)" ] || die "export --at"
+prints "2${TAB}0${TAB}0" import In maildir --keep-uids
+ok list Out
+column 1,3-7 >want
+ok list In
+column 1,3-7 | cmp - want || die "what was exported comes back"
+uids() { "${S[@]}" mailboxes | grep "^$1$TAB" | cut -f 6,7; }
+[ "$(uids In)" = "$(uids Out)" ] || die "UIDVALIDITY and UIDNEXT"
+prints "0${TAB}2${TAB}0" import In maildir --keep-uids
+prints "2${TAB}0${TAB}0" import In2 mbox
+prints "0${TAB}2${TAB}0" import In2 maildir
+ok append In2 m3
+refused 3 import Fresh nothing
+refused 2 import Fresh
+mkdir -p tree/deep
+cp m1 tree/1.eml
+cp m2 tree/deep/2.eml
+ln -s nothing tree/3.eml
+run 1 "${S[@]}" import Tree tree
+[ "$(cat "$out")" = "2${TAB}0${TAB}1" ] || die "an import with a file that cannot be read"
+[ "$(wc -l <"$err")" -eq 1 ] || die "not one line"
+grep -q 'tree/3.eml' "$err" || die "it is not said which"
+run 1 "${S[@]}" --json import Tree tree m1
+[ "$(cat "$out")" = '{"imported":1,"skipped":2,"failed":1}' ] || die "import again"
+ok expunge In 1
+run 1 "${S[@]}" import In maildir --keep-uids
+[ "$(cat "$out")" = "0${TAB}1${TAB}1" ] || die "a UID is never given out twice"
+awk 'BEGIN { for (n = 0; n < 1500; n++) printf "From x@example.org Thu Aug 22 12:36:23 2024\nSubject: %d\n\n>From %d\n\n", n % 1000, n }' >many
+prints "1500${TAB}0${TAB}0" import Mbox many
+prints "0${TAB}1500${TAB}0" import Mbox many
+ok cat Mbox 1500
+[ "$(cat "$out")" = 'Subject: 499
+
+From 1499' ] || die "mboxrd"
+
+echo "- expire"
+prints 1 expire In --older-than 0s
+prints 0 expire In --older-than 0s
+prints 0 expire --older-than '2 weeks'
+refused 2 expire
+refused 2 expire --older-than soon
+refused 3 expire Nowhere --older-than 1s
+ok expire --older-than 0s
+ok list Many --expunged
+[ "$(wc -l <"$out")" -eq 1240 ] || die "expired"
+
+echo "- digest, check, status, journal, slots"
+ok digest
+[ "$(tail -n 1 "$out" | cut -f 1)" = - ] || die "the store's digest comes last"
+ok digest --json
+has '^\{"mailbox":"-","id":"[0-9a-f]{16}","position":\{"modseq":[0-9]+,"chain":"[0-9a-f]{16}"\},"digest":"[0-9a-f]{16}"\}$'
+prints '' check
+prints '' journal verify
+ok status
+[ "$(column 1,6-9)" = "master${TAB}-${TAB}no${TAB}no${TAB}not running" ] || die "status"
+ok status --json
+has '"role":"master".*"master":null,"fenced":false,"repairing":false'
+ok journal status
+last=$(column 2)
+[ "$(column 1,3)" = "1$TAB$last" ] || die "journal status"
+refused 2 journal trim
+refused 2 journal trim --keep 1 --before 5
+refused 2 journal trim --keep x
+refused 2 journal status --keep 1
+refused 2 journal frobnicate
+prints 9 journal trim --before 10
+prints 0 journal trim --before '52 weeks ago'
+prints 0 journal trim --keep 99999999
+ok journal trim --keep 5
+ok journal status
+[ "$(column 2,3)" = "$last${TAB}5" ] || die "trim --keep"
+refused 3 list INBOX --at 5
+refused 3 log --since 5
+ok log
+[ "$(wc -l <"$out")" -eq 5 ] || die "log of what is left"
+prints '' journal verify
+prints '' check
+prints '' slots
+refused 3 slots drop nobody
+refused 2 slots frobnicate
+
+echo "- a replica refuses"
+run 0 "$bin/shiplog" -s "$work/replica" init --replica
+run 4 "$bin/shiplog" -s "$work/replica" create INBOX
+[ "$(wc -l <"$err")" -eq 1 ] || die "not one line"
+run 67 "$bin/shiplog" -s "$work/replica" append INBOX --mda m1
+run 0 "$bin/shiplog" -s "$work/replica" status
+has "^replica$TAB"
+
+echo "- output that nobody takes, and a damaged file"
+run 5 bash -c '"$@" >/dev/full' - "${S[@]}" mailboxes
+[ "$(wc -l <"$err")" -eq 1 ] || die "not one line"
+truncate -s 20000 "$work/store/data.mdb"
+run 5 "${S[@]}" list Many
+[ "$(wc -l <"$err")" -eq 1 ] || die "not one line about a file that was cut"
+echo "all as it should be"
