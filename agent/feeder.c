@@ -1,35 +1,127 @@
 #include "agent/feeder.h"
 
+#include "agent/log.h"
 #include "base/err.h"
 #include "mailbox/change.h"
 #include "mailbox/content.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define READ_AHEAD (256u << 10) /* bytes of entries read at once */
-#define CONTENT_PIECE (192u << 10)
+#define PIECE_SIZE (192u << 10) /* bytes of content in one frame */
 
-struct feeder {
-    struct store *store;
-    uint64_t after;     /* the last entry that was read */
-    struct buf entries; /* read and not sent yet, from `at` on */
-    size_t at;
-    struct change change;
-    /* Content that is being sent: of the entry at `at`, which goes behind it. */
-    bool sending;
-    bool sent; /* the entry at `at` has had its content */
+/* Content that is being sent. */
+struct sending {
+    bool active;
+    enum content_purpose purpose;
     struct guid guid;
+    uint64_t number; /* as the store counts it; another one: it was purged and came again */
     uint64_t offset;
 };
 
-int feeder_open(struct store *store, uint64_t after, struct feeder **out)
+struct feeder {
+    struct store *store;
+    struct position after; /* the last entry that was sent */
+    bool ready;            /* the entry behind `after` has had its content */
+    struct sending sending;
+    struct buf wants; /* GUIDs */
+    size_t wanted;    /* bytes of these that were dealt with */
+    struct change change;
+    /* of one fill */
+    struct buf *out;
+    size_t limit;
+    bool all;
+};
+
+void feeder_refuse(struct verdict *verdict, enum refusal why, const char *format, ...)
+{
+    va_list args;
+    *verdict = (struct verdict){.refused = true, .why = why};
+    va_start(args, format);
+    vsnprintf(verdict->text, sizeof verdict->text, format, args);
+    va_end(args);
+}
+
+struct checking {
+    const struct hello *hello;
+    struct verdict *verdict;
+};
+
+static int check_position(struct tx *tx, struct position position, struct verdict *verdict)
+{
+    int rc = journal_holds(tx_db(tx), position);
+    if (rc == ERR_TRIMMED)
+        feeder_refuse(verdict, REFUSAL_GAP,
+                      "gap: the follower is at %llu, the journal here begins behind %llu",
+                      (unsigned long long)position.modseq,
+                      (unsigned long long)tx_window(tx)->base.modseq);
+    else if (rc == ERR_END)
+        feeder_refuse(verdict, REFUSAL_FORK,
+                      "fork: the follower's position %llu:%016llx is not on the journal here, "
+                      "which ends at %llu",
+                      (unsigned long long)position.modseq, (unsigned long long)position.chain,
+                      (unsigned long long)tx_window(tx)->last.modseq);
+    else
+        return rc;
+    return ERR_OK;
+}
+
+static int check(struct tx *tx, void *arg)
+{
+    struct checking *work = arg;
+    const struct hello *hello = work->hello;
+    const struct node *node = tx_node(tx);
+    struct verdict *verdict = work->verdict;
+    struct position position = hello->position;
+    if (node->store_id == 0) {
+        feeder_refuse(verdict, REFUSAL_NOT_READY, "this node has met no master yet");
+        return ERR_OK;
+    }
+    if (hello->node_id == node->node_id) {
+        feeder_refuse(verdict, REFUSAL_STORE, "a node cannot follow itself");
+        return ERR_OK;
+    }
+    if (hello->store_id && hello->store_id != node->store_id) {
+        feeder_refuse(verdict, REFUSAL_STORE, "another store: %016llx here, %016llx there",
+                      (unsigned long long)node->store_id, (unsigned long long)hello->store_id);
+        return ERR_OK;
+    }
+    if (hello->store_id == 0)
+        position = (struct position){.chain = entry_chain_start(node->store_id)};
+    *verdict = (struct verdict){.welcome = {.store_id = node->store_id,
+                                            .node_id = node->node_id,
+                                            .base = tx_window(tx)->base,
+                                            .last = tx_window(tx)->last,
+                                            .digest = node_digest(node)}};
+    return check_position(tx, position, verdict);
+}
+
+void feeder_check(struct store *store, const struct hello *hello, struct verdict *verdict)
+{
+    struct checking work = {.hello = hello, .verdict = verdict};
+    if (hello->oldest > PROTOCOL_VERSION || hello->newest < PROTOCOL_VERSION) {
+        feeder_refuse(verdict, REFUSAL_VERSION,
+                      "version %u of the protocol is spoken here, %u to %u there", PROTOCOL_VERSION,
+                      hello->oldest, hello->newest);
+        return;
+    }
+    if (store_read(store, check, &work))
+        feeder_refuse(verdict, REFUSAL_OTHER, "%s", err_message());
+}
+
+int feeder_open(struct store *store, const struct hello *hello, const struct welcome *welcome,
+                struct feeder **out)
 {
     struct feeder *feeder = calloc(1, sizeof *feeder);
     *out = feeder;
     if (!feeder)
         return fail(ERR_NOMEM, "out of memory");
     feeder->store = store;
-    feeder->after = after;
+    feeder->after = hello->position;
+    if (hello->store_id == 0)
+        feeder->after = (struct position){.chain = entry_chain_start(welcome->store_id)};
     return ERR_OK;
 }
 
@@ -37,173 +129,202 @@ void feeder_close(struct feeder *feeder)
 {
     if (!feeder)
         return;
-    buf_free(&feeder->entries);
+    buf_free(&feeder->wants);
     change_free(&feeder->change);
     free(feeder);
 }
 
-static int read_entries(struct tx *tx, void *arg)
+int feeder_want(struct feeder *feeder, struct bytes guids)
 {
-    struct feeder *feeder = arg;
-    struct position last;
-    buf_reset(&feeder->entries);
-    feeder->at = 0;
-    int rc = journal_copy(tx_db(tx), feeder->after, READ_AHEAD, &feeder->entries, &last);
-    if (rc == ERR_OK)
-        feeder->after = last.modseq;
+    if (feeder->wants.size - feeder->wanted + guids.size > SOURCE_WANTS_MAX * GUID_SIZE)
+        return fail(ERR_PROTOCOL, "more content asked for than one can wait for");
+    buf_put(&feeder->wants, guids.data, guids.size);
+    return feeder->wants.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+}
+
+static bool is_full(const struct feeder *feeder)
+{
+    return feeder->out->size >= feeder->limit;
+}
+
+/* The content is not sent, or no further. */
+static void give_up_content(struct feeder *feeder, enum content_state state)
+{
+    struct content_part part = {
+        .guid = feeder->sending.guid, .purpose = feeder->sending.purpose, .state = state};
+    message_encode_content(&part, feeder->out);
+    feeder->sending.active = false;
+}
+
+static int send_piece(struct feeder *feeder, struct db_txn *txn, const struct content *content)
+{
+    struct sending *sending = &feeder->sending;
+    struct buf data = {0};
+    int rc = content_copy(txn, content, sending->offset, PIECE_SIZE, &data);
+    if (rc == ERR_CORRUPT || rc == ERR_END) {
+        char text[GUID_TEXT_SIZE];
+        guid_print(&sending->guid, text);
+        log_warning("content-unreadable", "guid=%s reason=\"%s\"", text,
+                    rc == ERR_END ? "it is empty" : err_message());
+        give_up_content(feeder, CONTENT_MISSING);
+        rc = ERR_OK;
+    } else if (rc == ERR_OK) {
+        uint64_t end = sending->offset + data.size;
+        struct content_part part = {.guid = sending->guid,
+                                    .purpose = sending->purpose,
+                                    .state = end == content->stored ? CONTENT_LAST : CONTENT_PART,
+                                    .size = content->size,
+                                    .stored = content->stored,
+                                    .offset = sending->offset,
+                                    .data = buf_view(&data)};
+        message_encode_content(&part, feeder->out);
+        sending->offset = end;
+        sending->active = end < content->stored;
+    }
+    buf_free(&data);
     return rc;
 }
 
-struct piece {
-    struct feeder *feeder;
-    struct buf data;
-    bool gone;
-    bool last;
+/* Goes on with the content until it is all sent or the fill is full. */
+static int send_content(struct feeder *feeder, struct tx *tx)
+{
+    struct sending *sending = &feeder->sending;
+    struct content content;
+    int rc = content_get(tx_db(tx), &sending->guid, &content);
+    if (rc == ERR_END || (rc == ERR_OK && content.references == 0)) {
+        give_up_content(feeder, CONTENT_GONE);
+        return ERR_OK;
+    }
+    if (rc == ERR_CORRUPT || (rc == ERR_OK && content.number == 0)) {
+        give_up_content(feeder, CONTENT_MISSING);
+        return ERR_OK;
+    }
+    if (rc == ERR_OK && content.number != sending->number) {
+        sending->number = content.number;
+        sending->offset = 0;
+    }
+    while (rc == ERR_OK && sending->active && !is_full(feeder))
+        rc = send_piece(feeder, tx_db(tx), &content);
+    return rc;
+}
+
+static void begin_content(struct feeder *feeder, enum content_purpose purpose, const void *guid)
+{
+    feeder->sending = (struct sending){.active = true, .purpose = purpose};
+    memcpy(feeder->sending.guid.bytes, guid, GUID_SIZE);
+}
+
+static int send_wanted(struct feeder *feeder, struct tx *tx)
+{
+    int rc = ERR_OK;
+    while (rc == ERR_OK && feeder->wanted < feeder->wants.size && !is_full(feeder)) {
+        begin_content(feeder, CONTENT_WANTED, feeder->wants.data + feeder->wanted);
+        feeder->wanted += GUID_SIZE;
+        rc = send_content(feeder, tx);
+    }
+    if (feeder->wanted == feeder->wants.size) {
+        buf_reset(&feeder->wants);
+        feeder->wanted = 0;
+    }
+    return rc;
+}
+
+/* Whether content goes before this entry that was not sent yet; it is begun then. */
+static int look_for_content(struct feeder *feeder, const struct entry *entry)
+{
+    if (feeder->ready || entry->kind != ENTRY_APPEND)
+        return ERR_OK;
+    int rc = change_decode(entry, &feeder->change);
+    if (rc || !feeder->change.introduces || feeder->change.record_count == 0)
+        return rc;
+    begin_content(feeder, CONTENT_AHEAD, feeder->change.records[0].guid.bytes);
+    feeder->ready = true;
+    return ERR_OK;
+}
+
+struct run {
+    size_t begun; /* of the frame of entries that is open */
+    bool open;
 };
 
-static int read_piece(struct tx *tx, void *arg)
+static void close_run(struct run *run, struct buf *out)
 {
-    struct piece *piece = arg;
-    struct feeder *feeder = piece->feeder;
-    struct content content;
-    buf_reset(&piece->data);
-    int rc = content_get(tx_db(tx), &feeder->guid, &content);
-    piece->gone = rc == ERR_END || (rc == ERR_OK && content.number == 0);
-    if (piece->gone || rc)
-        return piece->gone ? ERR_OK : rc;
-    rc = content_copy(tx_db(tx), &content, feeder->offset, CONTENT_PIECE, &piece->data);
-    piece->last = feeder->offset + piece->data.size >= content.stored;
-    return rc;
+    if (run->open)
+        frame_end(out, run->begun);
+    run->open = false;
 }
 
-/* Content that was purged since, and perhaps came again meanwhile, is gone as far as this entry is
- * concerned. */
-static int send_piece(struct feeder *feeder, struct buf *out)
+static void add_entry(struct run *run, struct buf *out, struct bytes encoded)
 {
-    struct piece piece = {.feeder = feeder};
-    int rc = store_read(feeder->store, read_piece, &piece);
-    if (rc == ERR_CORRUPT || rc == ERR_END) {
-        /* Unreadable here: the follower goes on without it, as with content that is gone. */
-        piece.gone = true;
-        rc = ERR_OK;
-    }
-    if (rc == ERR_OK) {
-        struct content_part part = {.guid = feeder->guid,
-                                    .state = piece.gone   ? CONTENT_GONE
-                                             : piece.last ? CONTENT_LAST
-                                                          : CONTENT_PART,
-                                    .data = piece.gone ? bytes_of(NULL, 0) : buf_view(&piece.data)};
-        content_part_encode(&part, out);
-        feeder->offset += piece.data.size;
-        feeder->sending = !piece.gone && !piece.last;
-        feeder->sent = !feeder->sending;
-    }
-    buf_free(&piece.data);
-    return rc;
+    /* A frame holds one entry of the largest size, or many small ones. */
+    if (run->open && out->size - run->begun + encoded.size > FRAME_MAX_PAYLOAD)
+        close_run(run, out);
+    if (!run->open)
+        run->begun = frame_begin(out, FRAME_ENTRIES);
+    run->open = true;
+    buf_put(out, encoded.data, encoded.size);
 }
 
-/* Whether content goes before this entry. */
-static int look_for_content(struct feeder *feeder, struct bytes encoded)
+static int send_entries(struct feeder *feeder, struct tx *tx)
 {
+    struct journal_cursor *cursor;
     struct entry entry;
-    if (feeder->sent)
-        return ERR_OK;
-    int rc = entry_decode(encoded, &entry);
-    if (rc || entry.kind != ENTRY_APPEND)
+    struct bytes encoded;
+    struct run run = {0};
+    int rc = journal_cursor_open(tx_db(tx), &cursor);
+    if (rc)
         return rc;
-    rc = change_decode(&entry, &feeder->change);
-    if (rc == ERR_OK && feeder->change.introduces) {
-        feeder->sending = true;
-        feeder->offset = 0;
-        feeder->guid = feeder->change.records[0].guid;
+    for (rc = journal_seek(cursor, feeder->after.modseq + 1, &entry, &encoded); rc == ERR_OK;
+         rc = journal_next(cursor, &entry, &encoded)) {
+        if (is_full(feeder))
+            break;
+        rc = look_for_content(feeder, &entry);
+        if (rc == ERR_OK && feeder->sending.active) {
+            close_run(&run, feeder->out);
+            rc = send_content(feeder, tx);
+        }
+        if (rc || feeder->sending.active)
+            break;
+        add_entry(&run, feeder->out, encoded);
+        feeder->after = (struct position){.modseq = entry.modseq, .chain = entry.chain};
+        feeder->ready = false;
     }
-    return rc;
+    close_run(&run, feeder->out);
+    journal_cursor_close(cursor);
+    feeder->all = rc == ERR_END;
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
-/* One frame of entries, up to the next that needs its content first. */
-static int send_entries(struct feeder *feeder, size_t most, struct buf *out)
+/* The journal may have been trimmed or replaced since the last time. */
+static int check_after(struct feeder *feeder, struct tx *tx)
 {
-    size_t begun = frame_begin(out, FRAME_ENTRIES);
-    size_t start = out->size;
-    int rc = ERR_OK;
-    while (feeder->at < feeder->entries.size && out->size - start < most) {
-        struct bytes left =
-            bytes_of(feeder->entries.data + feeder->at, feeder->entries.size - feeder->at);
-        struct bytes encoded = bytes_of(left.data, entry_size(left));
-        rc = encoded.size ? look_for_content(feeder, encoded)
-                          : fail(ERR_CORRUPT, "journal: an entry is cut short");
-        if (rc || feeder->sending)
-            break;
-        buf_put(out, encoded.data, encoded.size);
-        feeder->at += encoded.size;
-        feeder->sent = false;
-    }
-    if (out->size == start)
-        out->size = begun;
-    else
-        frame_end(out, begun);
+    if (position_equal(feeder->after, tx_window(tx)->last))
+        return ERR_OK;
+    int rc = journal_holds(tx_db(tx), feeder->after);
+    return rc == ERR_END ? fail(ERR_DIFFERS, "the journal here was replaced") : rc;
+}
+
+static int fill(struct tx *tx, void *arg)
+{
+    struct feeder *feeder = arg;
+    int rc = check_after(feeder, tx);
+    if (rc == ERR_OK && feeder->sending.active)
+        rc = send_content(feeder, tx);
+    if (rc == ERR_OK && !feeder->sending.active)
+        rc = send_wanted(feeder, tx);
+    if (rc == ERR_OK && !feeder->sending.active && !feeder->wants.size && !is_full(feeder))
+        rc = send_entries(feeder, tx);
     return rc;
 }
 
 int feeder_fill(struct feeder *feeder, size_t most, struct buf *out, bool *all)
 {
-    int rc = ERR_OK;
-    *all = false;
-    while (rc == ERR_OK && out->size < most) {
-        if (feeder->sending)
-            rc = send_piece(feeder, out);
-        else if (feeder->at < feeder->entries.size)
-            rc = send_entries(feeder, most, out);
-        else
-            rc = store_read(feeder->store, read_entries, feeder);
-    }
-    *all = rc == ERR_END;
-    if (out->failed)
-        return fail(ERR_NOMEM, "out of memory");
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
-struct checking {
-    const struct hello *hello;
-    struct welcome *welcome;
-};
-
-static int check(struct tx *tx, void *arg)
-{
-    struct checking *work = arg;
-    const struct hello *hello = work->hello;
-    const struct node *node = tx_node(tx);
-    if (node->store_id == 0)
-        return fail(ERR_REFUSED, "this node has met no master yet");
-    if (hello->node_id == node->node_id)
-        return fail(ERR_REFUSED, "a node cannot follow itself");
-    if (hello->store_id && hello->store_id != node->store_id)
-        return fail(ERR_REFUSED, "another store: %016llx here, %016llx there",
-                    (unsigned long long)node->store_id, (unsigned long long)hello->store_id);
-    struct position position = hello->position;
-    if (hello->store_id == 0)
-        position = (struct position){.chain = entry_chain_start(node->store_id)};
-    *work->welcome = (struct welcome){.version = PROTOCOL_VERSION,
-                                      .store_id = node->store_id,
-                                      .node_id = node->node_id,
-                                      .last = tx_window(tx)->last};
-    int rc = journal_holds(tx_db(tx), position);
-    if (rc == ERR_TRIMMED)
-        return fail(rc, "gap: the follower is at %llu, the journal here begins behind %llu",
-                    (unsigned long long)position.modseq,
-                    (unsigned long long)tx_window(tx)->base.modseq);
-    if (rc == ERR_END)
-        return fail(ERR_DIFFERS,
-                    "fork: the follower's position %llu is not on the journal here (last %llu)",
-                    (unsigned long long)position.modseq,
-                    (unsigned long long)tx_window(tx)->last.modseq);
+    feeder->out = out;
+    feeder->limit = out->size + most;
+    feeder->all = false;
+    int rc = store_read(feeder->store, fill, feeder);
+    *all = feeder->all;
+    if (rc == ERR_OK && out->failed)
+        rc = fail(ERR_NOMEM, "out of memory");
     return rc;
-}
-
-int feeder_check(struct store *store, const struct hello *hello, struct welcome *welcome)
-{
-    struct checking work = {.hello = hello, .welcome = welcome};
-    if (hello->version < PROTOCOL_VERSION)
-        return fail(ERR_REFUSED, "protocol version %u is not spoken here", hello->version);
-    return store_read(store, check, &work);
 }

@@ -1,21 +1,42 @@
 #include "agent/receiver.h"
 
 #include "base/err.h"
+#include "journal/tables.h"
+#include "mailbox/change.h"
 #include "mailbox/content.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WAITING_MAX (16u << 20)     /* bytes of entries of one unfinished commit */
-#define DRAFT_MEMORY_MAX (2u << 20) /* bytes of drafts that may wait in memory */
-#define DRAFTS_MAX 8192u            /* pieces of content that one unfinished commit may bring */
+#define COMMIT_MAX (16u << 20)      /* bytes of entries of one commit: twice what a master makes */
+#define DRAFT_MEMORY_MAX (4u << 20) /* bytes of drafts that may wait in memory */
+#define ARRIVALS_MAX 65536u         /* pieces of content that wait for their entries */
+#define SLICE_COST 1024u            /* records, about, in one transaction */
+#define SLICE_MEMORY (2u << 20)     /* bytes of drafts that one transaction writes */
+#define RECORD_SIZE 64u             /* bytes, at least, of a record within an entry */
+#define LOOK_ROWS 8192u             /* rows of the table of GUIDs that are looked at in one go */
 
-/* A finished draft, and how many bytes of entries had come before it: it belongs to what comes
- * behind. */
+/* What came ahead of the entry that begins at `at`. */
 struct arrival {
-    struct draft *draft;
     size_t at;
+    struct guid guid;
+    struct draft *draft; /* NULL: gone or missing at the upstream */
+};
+
+/* A whole commit that waits. */
+struct waiting {
+    size_t end; /* behind its last entry */
+    uint64_t cost;
+};
+
+/* Content that is coming in. */
+struct incoming {
+    struct draft *draft; /* NULL: none */
+    enum content_purpose purpose;
+    struct guid guid;
+    uint64_t size;
+    uint64_t stored;
 };
 
 struct receiver {
@@ -23,14 +44,20 @@ struct receiver {
     char master[PEER_MAX_SIZE + 1];
     uint64_t store_id;
     struct position position;
-    struct buf entries; /* of commits that are not whole yet */
-    size_t whole;       /* bytes of these that are whole commits */
+    struct buf entries; /* that were not applied yet */
+    struct waiting *commits;
+    size_t commit_count;
+    size_t commit_capacity;
+    uint64_t cost; /* of entries behind the last whole commit */
     struct arrival *arrivals;
-    size_t count;
-    size_t capacity;
-    size_t memory;      /* of the arrivals' drafts */
-    struct draft *open; /* content that is coming in */
-    struct guid guid;   /* its announced name */
+    size_t arrival_count;
+    size_t arrival_capacity;
+    size_t memory; /* of the arrivals' drafts */
+    struct incoming incoming;
+    uint64_t answered;
+    struct buf missed;   /* GUIDs */
+    struct guid looking; /* the search for missing content goes on behind this one */
+    struct change change;
 };
 
 int receiver_open(struct store *store, const char *master, struct receiver **out)
@@ -48,11 +75,14 @@ void receiver_close(struct receiver *receiver)
 {
     if (!receiver)
         return;
-    for (size_t i = 0; i < receiver->count; i++)
+    for (size_t i = 0; i < receiver->arrival_count; i++)
         draft_close(receiver->arrivals[i].draft);
-    draft_close(receiver->open);
+    draft_close(receiver->incoming.draft);
     free(receiver->arrivals);
+    free(receiver->commits);
     buf_free(&receiver->entries);
+    buf_free(&receiver->missed);
+    change_free(&receiver->change);
     free(receiver);
 }
 
@@ -65,10 +95,12 @@ static int greet(struct tx *tx, void *arg)
 {
     struct greeting *work = arg;
     const struct node *node = tx_node(tx);
-    *work->hello = (struct hello){.version = PROTOCOL_VERSION,
+    *work->hello = (struct hello){.oldest = PROTOCOL_VERSION,
+                                  .newest = PROTOCOL_VERSION,
                                   .store_id = node->store_id,
                                   .node_id = node->node_id,
-                                  .position = tx_window(tx)->last};
+                                  .position = tx_window(tx)->last,
+                                  .digest = node_digest(node)};
     work->role = node->role;
     return ERR_OK;
 }
@@ -79,7 +111,8 @@ int receiver_hello(struct receiver *receiver, struct hello *hello)
     int rc = store_read(receiver->store, greet, &work);
     if (rc == ERR_OK && work.role != ROLE_REPLICA)
         rc = fail(ERR_REFUSED, "%s: a master follows nobody", store_path(receiver->store));
-    receiver->position = hello->position;
+    if (rc == ERR_OK)
+        receiver->position = hello->position;
     return rc;
 }
 
@@ -88,58 +121,155 @@ void receiver_welcome(struct receiver *receiver, const struct welcome *welcome)
     receiver->store_id = welcome->store_id;
 }
 
-static int add_arrival(struct receiver *receiver)
+/* Room for one more item in an array that grows. */
+static int make_room(void **items, size_t count, size_t *capacity, size_t size)
 {
-    if (receiver->count == DRAFTS_MAX)
-        return fail(ERR_PROTOCOL, "more content than one commit can bring");
-    if (receiver->count == receiver->capacity) {
-        size_t capacity = receiver->capacity ? receiver->capacity * 2 : 16;
-        struct arrival *arrivals = realloc(receiver->arrivals, capacity * sizeof *arrivals);
-        if (!arrivals)
-            return fail(ERR_NOMEM, "out of memory");
-        receiver->arrivals = arrivals;
-        receiver->capacity = capacity;
-    }
-    receiver->arrivals[receiver->count++] =
-        (struct arrival){.draft = receiver->open, .at = receiver->entries.size};
-    receiver->memory += draft_memory(receiver->open);
-    receiver->open = NULL;
-    if (receiver->memory <= DRAFT_MEMORY_MAX)
+    if (count < *capacity)
         return ERR_OK;
-    int rc = ERR_OK;
-    for (size_t i = 0; i < receiver->count && rc == ERR_OK; i++)
-        rc = draft_stage(receiver->arrivals[i].draft);
-    receiver->memory = 0;
+    size_t more = *capacity ? *capacity * 2 : 64;
+    void *grown = realloc(*items, more * size);
+    if (!grown)
+        return fail(ERR_NOMEM, "out of memory");
+    *items = grown;
+    *capacity = more;
+    return ERR_OK;
+}
+
+/* Each staging is a durable transaction, so the largest go first. */
+static int stage_largest(struct receiver *receiver)
+{
+    struct arrival *largest = NULL;
+    for (size_t i = 0; i < receiver->arrival_count; i++) {
+        struct arrival *arrival = &receiver->arrivals[i];
+        if (arrival->draft &&
+            (!largest || draft_memory(arrival->draft) > draft_memory(largest->draft)))
+            largest = arrival;
+    }
+    if (!largest || draft_memory(largest->draft) == 0)
+        return fail(ERR_PROTOCOL, "more content than one commit can bring");
+    receiver->memory -= draft_memory(largest->draft);
+    int rc = draft_stage(largest->draft);
+    receiver->memory += draft_memory(largest->draft);
     return rc;
+}
+
+/* `draft` belongs to the receiver in every case. */
+static int add_arrival(struct receiver *receiver, const struct guid *guid, struct draft *draft)
+{
+    int rc = receiver->arrival_count < ARRIVALS_MAX
+                 ? make_room((void **)&receiver->arrivals, receiver->arrival_count,
+                             &receiver->arrival_capacity, sizeof *receiver->arrivals)
+                 : fail(ERR_PROTOCOL, "more content than one commit can bring");
+    if (rc) {
+        draft_close(draft);
+        return rc;
+    }
+    receiver->arrivals[receiver->arrival_count++] =
+        (struct arrival){.at = receiver->entries.size, .guid = *guid, .draft = draft};
+    receiver->memory += draft ? draft_memory(draft) : 0;
+    return ERR_OK;
+}
+
+static int adopt(struct tx *tx, void *arg)
+{
+    struct draft *draft = arg;
+    struct content content;
+    int rc = content_get(tx_db(tx), draft_guid(draft), &content);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    bool missing = content.references && content.number == 0;
+    return missing ? draft_adopt(tx_db(tx), draft, NULL) : ERR_OK;
+}
+
+/* The incoming content is all here. */
+static int finish_incoming(struct receiver *receiver)
+{
+    struct incoming *incoming = &receiver->incoming;
+    struct draft *draft = incoming->draft;
+    int rc = draft_finish(draft);
+    if (rc == ERR_CORRUPT || (rc == ERR_OK && (!guid_equal(draft_guid(draft), &incoming->guid) ||
+                                               draft_size(draft) != incoming->size)))
+        rc = fail(ERR_PROTOCOL, "content that is not what its GUID and size say");
+    incoming->draft = NULL;
+    if (rc == ERR_OK && incoming->purpose == CONTENT_AHEAD)
+        return add_arrival(receiver, &incoming->guid, draft);
+    if (rc == ERR_OK) {
+        receiver->answered++;
+        rc = store_maintain(receiver->store, adopt, draft);
+    }
+    draft_close(draft);
+    return rc;
+}
+
+static int begin_incoming(struct receiver *receiver, const struct content_part *part)
+{
+    struct incoming *incoming = &receiver->incoming;
+    draft_close(incoming->draft);
+    *incoming = (struct incoming){
+        .purpose = part->purpose, .guid = part->guid, .size = part->size, .stored = part->stored};
+    return draft_open(store_db(receiver->store), DRAFT_DEFLATED, &incoming->draft);
+}
+
+static bool continues(const struct incoming *incoming, const struct content_part *part)
+{
+    return incoming->draft && incoming->purpose == part->purpose &&
+           guid_equal(&incoming->guid, &part->guid) && incoming->size == part->size &&
+           incoming->stored == part->stored && draft_stored(incoming->draft) == part->offset;
+}
+
+/* The upstream has not got it. What came of it so far is worth nothing. */
+static int take_absence(struct receiver *receiver, const struct content_part *part)
+{
+    draft_close(receiver->incoming.draft);
+    receiver->incoming.draft = NULL;
+    if (part->purpose == CONTENT_AHEAD)
+        return add_arrival(receiver, &part->guid, NULL);
+    receiver->answered++;
+    return ERR_OK;
 }
 
 static int take_content(struct receiver *receiver, struct bytes payload)
 {
     struct content_part part;
-    int rc = content_part_decode(payload, &part);
+    struct incoming *incoming = &receiver->incoming;
+    int rc = message_decode_content(payload, &part);
     if (rc)
         return rc;
-    if (receiver->open && !guid_equal(&receiver->guid, &part.guid))
-        return fail(ERR_PROTOCOL, "content within other content");
-    if (part.state == CONTENT_GONE) {
-        draft_close(receiver->open);
-        receiver->open = NULL;
-        return ERR_OK;
-    }
-    if (!receiver->open)
-        rc = draft_open(store_db(receiver->store), DRAFT_DEFLATED, &receiver->open);
-    receiver->guid = part.guid;
+    if (part.state == CONTENT_GONE || part.state == CONTENT_MISSING)
+        return take_absence(receiver, &part);
+    if (part.offset == 0)
+        rc = begin_incoming(receiver, &part);
+    else if (!continues(incoming, &part))
+        rc = fail(ERR_PROTOCOL, "content that does not continue what came before");
     if (rc == ERR_OK)
-        rc = draft_write(receiver->open, part.data.data, part.data.size);
+        rc = draft_write(incoming->draft, part.data.data, part.data.size);
+    if (rc == ERR_CORRUPT || (rc == ERR_OK && draft_size(incoming->draft) > incoming->size))
+        rc = fail(ERR_PROTOCOL, "content that is not what its GUID and size say");
     if (rc || part.state == CONTENT_PART)
         return rc;
-    rc = draft_finish(receiver->open);
-    if (rc == ERR_OK && !guid_equal(draft_guid(receiver->open), &part.guid))
-        rc = fail(ERR_PROTOCOL, "content that is not what its GUID says");
-    return rc ? rc : add_arrival(receiver);
+    return finish_incoming(receiver);
 }
 
-/* Finds out how many of the entries are whole commits. Their proof is store_apply()'s business. */
+/* How many records an entry is about, about: enough to bound a transaction. */
+static uint64_t cost_of(const struct entry *entry)
+{
+    bool whole_records = entry->kind == ENTRY_APPEND || entry->kind == ENTRY_EXPUNGE;
+    return 1 + entry->body.size / (whole_records ? RECORD_SIZE : 2);
+}
+
+static int end_commit(struct receiver *receiver, size_t end)
+{
+    int rc = make_room((void **)&receiver->commits, receiver->commit_count,
+                       &receiver->commit_capacity, sizeof *receiver->commits);
+    if (rc)
+        return rc;
+    receiver->commits[receiver->commit_count++] =
+        (struct waiting){.end = end, .cost = receiver->cost};
+    receiver->cost = 0;
+    return ERR_OK;
+}
+
+/* Finds the ends of commits. What is in the entries is store_apply()'s business. */
 static int take_entries(struct receiver *receiver, struct bytes payload)
 {
     size_t at = receiver->entries.size;
@@ -148,77 +278,231 @@ static int take_entries(struct receiver *receiver, struct bytes payload)
         return fail(ERR_NOMEM, "out of memory");
     while (at < receiver->entries.size) {
         struct bytes left = bytes_of(receiver->entries.data + at, receiver->entries.size - at);
-        struct entry entry;
         struct bytes encoded = bytes_of(left.data, entry_size(left));
+        struct entry entry;
         if (!encoded.size || entry_decode(encoded, &entry))
             return fail(ERR_PROTOCOL, "malformed journal entries");
         at += encoded.size;
-        if (entry.end_of_commit)
-            receiver->whole = at;
+        receiver->cost += cost_of(&entry);
+        int rc = entry.end_of_commit ? end_commit(receiver, at) : ERR_OK;
+        if (rc)
+            return rc;
     }
-    return at - receiver->whole > WAITING_MAX ? fail(ERR_PROTOCOL, "a commit without end") : ERR_OK;
+    size_t whole = receiver->commit_count ? receiver->commits[receiver->commit_count - 1].end : 0;
+    return at - whole > COMMIT_MAX ? fail(ERR_PROTOCOL, "a commit that does not end") : ERR_OK;
 }
 
-/* What belongs to the whole commits goes; what came behind moves to the front. */
-static void forget_applied(struct receiver *receiver)
+/* Commits and arrivals that go into one transaction. */
+struct slice {
+    size_t start; /* of its entries */
+    size_t end;
+    size_t commits;  /* index behind its last */
+    size_t arrivals; /* index behind its last */
+};
+
+/* As many commits as keep the transaction small, but one at least. */
+static void cut_slice(const struct receiver *receiver, const struct slice *before,
+                      struct slice *slice)
 {
-    size_t kept = 0;
-    receiver->memory = 0;
-    for (size_t i = 0; i < receiver->count; i++) {
-        struct arrival arrival = receiver->arrivals[i];
-        if (arrival.at < receiver->whole) {
-            draft_close(arrival.draft);
-            continue;
+    uint64_t cost = 0;
+    size_t memory = 0;
+    *slice = *before;
+    slice->start = before->end;
+    while (slice->commits < receiver->commit_count) {
+        const struct waiting *commit = &receiver->commits[slice->commits];
+        size_t arrivals = slice->arrivals;
+        while (arrivals < receiver->arrival_count &&
+               receiver->arrivals[arrivals].at < commit->end) {
+            const struct draft *draft = receiver->arrivals[arrivals++].draft;
+            memory += draft ? draft_memory(draft) : 0;
         }
-        arrival.at -= receiver->whole;
-        receiver->memory += draft_memory(arrival.draft);
-        receiver->arrivals[kept++] = arrival;
+        cost += commit->cost;
+        if (slice->end > slice->start && (cost > SLICE_COST || memory > SLICE_MEMORY))
+            break;
+        slice->end = commit->end;
+        slice->arrivals = arrivals;
+        slice->commits++;
     }
-    receiver->count = kept;
-    receiver->entries.size -= receiver->whole;
-    memmove(receiver->entries.data, receiver->entries.data + receiver->whole,
-            receiver->entries.size);
-    receiver->whole = 0;
+}
+
+struct looking {
+    struct receiver *receiver;
+    const struct slice *slice;
+    size_t arrival; /* index of the next */
+    bool all;
+};
+
+static int note_missing(struct receiver *receiver, struct db_txn *txn, const struct guid *guid)
+{
+    struct content content;
+    int rc = content_get(txn, guid, &content);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    if (content.references && content.number == 0)
+        buf_put(&receiver->missed, guid->bytes, GUID_SIZE);
+    return receiver->missed.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+}
+
+static int look_at_entry(struct looking *work, struct tx *tx, size_t at, struct bytes encoded)
+{
+    struct receiver *receiver = work->receiver;
+    struct entry entry;
+    bool arrived = false;
+    for (; work->arrival < work->slice->arrivals && receiver->arrivals[work->arrival].at <= at;
+         work->arrival++)
+        arrived = true;
+    int rc = entry_decode(encoded, &entry);
+    if (rc || entry.kind != ENTRY_APPEND || arrived)
+        return rc;
+    rc = change_decode(&entry, &receiver->change);
+    for (size_t i = 0; rc == ERR_OK && i < receiver->change.record_count; i++)
+        rc = note_missing(receiver, tx_db(tx), &receiver->change.records[i].guid);
+    return rc;
+}
+
+/* An entry may refer to content that the upstream thought to be here, and that is not: it was
+ * expired here, or has been missing for long. */
+static int look_at_slice(struct tx *tx, void *arg)
+{
+    struct looking *work = arg;
+    const struct slice *slice = work->slice;
+    int rc = ERR_OK;
+    for (size_t at = slice->start; rc == ERR_OK && at < slice->end;) {
+        struct bytes left = bytes_of(work->receiver->entries.data + at, slice->end - at);
+        struct bytes encoded = bytes_of(left.data, entry_size(left));
+        rc = look_at_entry(work, tx, at, encoded);
+        at += encoded.size;
+    }
+    return rc;
+}
+
+static int apply_slice(struct receiver *receiver, const struct slice *before,
+                       const struct slice *slice)
+{
+    size_t count = 0;
+    struct draft **drafts =
+        malloc((slice->arrivals - before->arrivals + 1) * sizeof(struct draft *));
+    if (!drafts)
+        return fail(ERR_NOMEM, "out of memory");
+    for (size_t i = before->arrivals; i < slice->arrivals; i++)
+        if (receiver->arrivals[i].draft)
+            drafts[count++] = receiver->arrivals[i].draft;
+    struct batch batch = {
+        .store_id = receiver->store_id,
+        .master = receiver->master,
+        .entries = bytes_of(receiver->entries.data + slice->start, slice->end - slice->start),
+        .drafts = drafts,
+        .draft_count = count};
+    int rc = store_apply(receiver->store, &batch, &receiver->position);
+    free(drafts);
+    struct looking work = {.receiver = receiver, .slice = slice, .arrival = before->arrivals};
+    if (rc == ERR_OK)
+        rc = store_read(receiver->store, look_at_slice, &work);
+    for (size_t i = before->arrivals; rc == ERR_OK && i < slice->arrivals; i++) {
+        struct arrival *arrival = &receiver->arrivals[i];
+        receiver->memory -= arrival->draft ? draft_memory(arrival->draft) : 0;
+        draft_close(arrival->draft);
+        arrival->draft = NULL;
+    }
+    return rc;
+}
+
+/* What was applied goes; what came behind moves to the front. */
+static void forget(struct receiver *receiver, const struct slice *done)
+{
+    receiver->entries.size -= done->end;
+    memmove(receiver->entries.data, receiver->entries.data + done->end, receiver->entries.size);
+    receiver->arrival_count -= done->arrivals;
+    memmove(receiver->arrivals, receiver->arrivals + done->arrivals,
+            receiver->arrival_count * sizeof *receiver->arrivals);
+    for (size_t i = 0; i < receiver->arrival_count; i++)
+        receiver->arrivals[i].at -= done->end;
+    receiver->commit_count = 0;
 }
 
 static int apply_whole(struct receiver *receiver)
 {
-    size_t count = 0;
-    if (!receiver->whole)
+    struct slice done = {0};
+    struct slice slice;
+    if (!receiver->commit_count)
         return ERR_OK;
-    struct draft **drafts = malloc((receiver->count + 1) * sizeof(struct draft *));
-    if (!drafts)
-        return fail(ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < receiver->count; i++)
-        if (receiver->arrivals[i].at < receiver->whole)
-            drafts[count++] = receiver->arrivals[i].draft;
-    struct batch batch = {.store_id = receiver->store_id,
-                          .master = receiver->master,
-                          .entries = bytes_of(receiver->entries.data, receiver->whole),
-                          .drafts = drafts,
-                          .draft_count = count};
-    int rc = store_apply(receiver->store, &batch, &receiver->position);
-    free(drafts);
-    if (rc == ERR_OK)
-        forget_applied(receiver);
-    return rc;
+    while (done.commits < receiver->commit_count) {
+        cut_slice(receiver, &done, &slice);
+        int rc = apply_slice(receiver, &done, &slice);
+        if (rc)
+            return rc;
+        done = slice;
+    }
+    forget(receiver, &done);
+    return ERR_OK;
 }
 
-int receiver_take(struct receiver *receiver, struct bytes frames, struct position *position)
+static int take_frames(struct receiver *receiver, struct bytes frames)
 {
-    int rc = ERR_OK;
-    while (frames.size && rc == ERR_OK) {
+    while (frames.size) {
         struct frame frame;
-        size_t taken;
-        rc = frame_decode(frames, &frame, &taken);
+        int rc = frame_decode(frames, FRAME_MAX_PAYLOAD, &frame);
         if (rc)
             return rc == ERR_END ? fail(ERR_PROTOCOL, "a frame that is cut short") : rc;
         rc = frame.type == FRAME_CONTENT ? take_content(receiver, frame.payload)
                                          : take_entries(receiver, frame.payload);
-        frames = bytes_of(frames.data + taken, frames.size - taken);
+        if (rc)
+            return rc;
+        frames = bytes_of(frames.data + frame.whole.size, frames.size - frame.whole.size);
     }
+    return ERR_OK;
+}
+
+int receiver_take(struct receiver *receiver, struct bytes frames, struct taken *taken)
+{
+    receiver->answered = 0;
+    buf_reset(&receiver->missed);
+    int rc = take_frames(receiver, frames);
     if (rc == ERR_OK)
         rc = apply_whole(receiver);
-    *position = receiver->position;
+    while (rc == ERR_OK && receiver->memory > DRAFT_MEMORY_MAX)
+        rc = stage_largest(receiver);
+    *taken = (struct taken){.position = receiver->position,
+                            .answered = receiver->answered,
+                            .missed = buf_view(&receiver->missed)};
+    return rc;
+}
+
+static int look(struct tx *tx, void *arg)
+{
+    struct looking *work = arg;
+    struct receiver *receiver = work->receiver;
+    struct db_cursor *cursor;
+    struct bytes key, value;
+    int rc = db_cursor_open(tx_db(tx), TABLE_GUIDS, &cursor);
+    if (rc)
+        return rc;
+    rc = db_seek(cursor, bytes_of(receiver->looking.bytes, GUID_SIZE), &key, &value);
+    for (unsigned rows = 0; rc == ERR_OK && rows < LOOK_ROWS; rows++) {
+        struct content content;
+        bool damaged = content_decode(key, value, &content) != ERR_OK;
+        memcpy(receiver->looking.bytes, key.data, key.size < GUID_SIZE ? key.size : GUID_SIZE);
+        if (!damaged && content.references && content.number == 0)
+            buf_put(&receiver->missed, content.guid.bytes, GUID_SIZE);
+        if (receiver->missed.size == WANT_MAX * GUID_SIZE)
+            break;
+        rc = db_next(cursor, &key, &value);
+    }
+    db_cursor_close(cursor);
+    work->all = rc == ERR_END;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+int receiver_look(struct receiver *receiver, struct bytes *missing, bool *all)
+{
+    struct looking work = {.receiver = receiver};
+    buf_reset(&receiver->missed);
+    int rc = store_read(receiver->store, look, &work);
+    if (rc == ERR_OK && receiver->missed.failed)
+        rc = fail(ERR_NOMEM, "out of memory");
+    if (work.all)
+        memset(&receiver->looking, 0, sizeof receiver->looking);
+    *missing = buf_view(&receiver->missed);
+    *all = work.all;
     return rc;
 }

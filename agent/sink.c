@@ -5,13 +5,18 @@
 
 #include <stdio.h>
 
-#define QUEUE_MAX                                                                                  \
-    (2u * SOURCE_WINDOW + FRAME_MAX_PAYLOAD) /* more than a well-behaved upstream sends */
+/* A source that was below its window may fill once more, and what it fills may end with a frame of
+ * the largest size. */
+#define SLACK (SOURCE_FILL_SIZE + 2u * FRAME_MAX_PAYLOAD)
 
 void sink_init(struct sink *sink, const struct sink_actions *actions, void *context, int64_t now)
 {
-    *sink = (struct sink){
-        .actions = actions, .context = context, .heard = now, .said = now, .working = true};
+    *sink = (struct sink){.actions = actions,
+                          .context = context,
+                          .heard = now,
+                          .said = now,
+                          .heartbeat = HEARTBEAT,
+                          .working = true};
     actions->work(context, SINK_LOAD, bytes_of(NULL, 0));
 }
 
@@ -21,7 +26,7 @@ void sink_free(struct sink *sink)
     buf_free(&sink->applying);
 }
 
-static void finish(struct sink *sink, const char *reason)
+void sink_closed(struct sink *sink, const char *reason)
 {
     if (sink->state == SINK_CLOSED)
         return;
@@ -29,13 +34,27 @@ static void finish(struct sink *sink, const char *reason)
     sink->actions->close(sink->context, reason);
 }
 
+void sink_end(struct sink *sink, const char *reason)
+{
+    struct buf out = {0};
+    if (sink->state == SINK_CLOSED)
+        return;
+    if (sink->state != SINK_LOADING)
+        message_encode_bye(reason, &out);
+    if (!out.failed && out.size)
+        sink->actions->send(sink->context, buf_view(&out));
+    buf_free(&out);
+    sink_closed(sink, reason);
+}
+
+/* Sends and frees what was encoded. */
 static void send_buf(struct sink *sink, struct buf *out, int64_t now)
 {
+    sink->said = now;
     if (out->failed)
-        finish(sink, "out of memory");
+        sink_end(sink, "out of memory");
     else
         sink->actions->send(sink->context, buf_view(out));
-    sink->said = now;
     buf_free(out);
 }
 
@@ -43,20 +62,49 @@ static void acknowledge(struct sink *sink, int64_t now)
 {
     struct buf out = {0};
     struct ack ack = {.position = sink->position, .consumed = sink->consumed};
-    ack_encode(&ack, &out);
+    message_encode_ack(&ack, &out);
     send_buf(sink, &out, now);
 }
 
-static void proceed(struct sink *sink)
+/* What does not fit is found again by the next search. */
+static void ask(struct sink *sink, struct bytes guids, int64_t now)
 {
-    if (sink->state != SINK_TAILING || sink->working || !sink->queued.size)
+    struct buf out = {0};
+    uint64_t room = SOURCE_WANTS_MAX - sink->outstanding;
+    uint64_t count = guids.size / GUID_SIZE;
+    if (count > WANT_MAX)
+        count = WANT_MAX;
+    if (count > room)
+        count = room;
+    if (count < guids.size / GUID_SIZE)
+        sink->looking = true;
+    if (!count)
         return;
+    sink->outstanding += count;
+    message_encode_want(bytes_of(guids.data, count * GUID_SIZE), &out);
+    send_buf(sink, &out, now);
+}
+
+static void start_apply(struct sink *sink)
+{
     struct buf empty = sink->applying;
     sink->applying = sink->queued;
     buf_reset(&empty);
     sink->queued = empty;
     sink->working = true;
     sink->actions->work(sink->context, SINK_APPLY, buf_view(&sink->applying));
+}
+
+static void proceed(struct sink *sink)
+{
+    if (sink->state != SINK_TAILING || sink->working)
+        return;
+    if (sink->queued.size) {
+        start_apply(sink);
+    } else if (sink->looking && !sink->outstanding) {
+        sink->working = true;
+        sink->actions->work(sink->context, SINK_LOOK, bytes_of(NULL, 0));
+    }
 }
 
 void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t now)
@@ -66,76 +114,129 @@ void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t n
     if (sink->state != SINK_LOADING)
         return;
     if (rc) {
-        finish(sink, err_message());
+        sink_end(sink, err_message());
         return;
     }
-    hello_encode(hello, &out);
+    message_encode_hello(hello, &out);
     sink->position = hello->position;
     sink->state = SINK_GREETING;
     send_buf(sink, &out, now);
 }
 
-static void on_refuse(struct sink *sink, struct bytes payload)
+static int take_refusal(struct sink *sink, struct bytes payload)
 {
     struct refuse refuse;
-    char reason[512];
-    if (refuse_decode(payload, &refuse)) {
-        finish(sink, err_message());
-        return;
-    }
-    snprintf(reason, sizeof reason, "refused: %.*s",
-             (int)(refuse.text.size < 400 ? refuse.text.size : 400),
-             (const char *)refuse.text.data);
-    finish(sink, reason);
+    char text[REASON_MAX + 1];
+    char reason[REASON_MAX + 64];
+    int rc = message_decode_refuse(payload, &refuse);
+    if (rc)
+        return rc;
+    message_plain(refuse.text, text);
+    snprintf(reason, sizeof reason, "refused: %s: %s", refusal_name(refuse.why), text);
+    sink->refused = true;
+    sink->refusal = refuse.why;
+    sink_closed(sink, reason);
+    return ERR_OK;
 }
 
-static void on_welcome(struct sink *sink, struct bytes payload)
+static int take_welcome(struct sink *sink, struct bytes payload, int64_t now)
 {
-    if (welcome_decode(payload, &sink->welcome))
-        finish(sink, err_message());
-    else
-        sink->state = SINK_TAILING;
+    struct welcome welcome;
+    int rc = message_decode_welcome(payload, &welcome);
+    if (rc)
+        return rc;
+    sink->state = SINK_TAILING;
+    sink->node_id = welcome.node_id;
+    sink->window = welcome.window;
+    sink->heartbeat = (int64_t)welcome.heartbeat * 1000;
+    sink->looking = true;
+    sink->looked = now;
+    sink->actions->welcomed(sink->context, &welcome);
+    proceed(sink);
+    return ERR_OK;
 }
 
-static void enqueue(struct sink *sink, struct bytes raw)
+static int enqueue(struct sink *sink, struct bytes whole)
 {
-    buf_put(&sink->queued, raw.data, raw.size);
-    if (sink->queued.failed || sink->queued.size > QUEUE_MAX)
-        finish(sink, "more was sent than was asked for");
-    else
-        proceed(sink);
+    buf_put(&sink->queued, whole.data, whole.size);
+    if (sink->queued.failed)
+        return fail(ERR_NOMEM, "out of memory");
+    if (sink->queued.size > sink->window + SLACK)
+        return fail(ERR_PROTOCOL, "more was sent than may be under way");
+    proceed(sink);
+    return ERR_OK;
 }
 
-void sink_frame(struct sink *sink, const struct frame *frame, struct bytes raw, int64_t now)
+static int take_bye(struct sink *sink, struct bytes payload)
+{
+    struct bytes reason;
+    char text[REASON_MAX + 1];
+    int rc = message_decode_bye(payload, &reason);
+    if (rc)
+        return rc;
+    message_plain(reason, text);
+    sink_closed(sink, text);
+    return ERR_OK;
+}
+
+static int take_frame(struct sink *sink, const struct frame *frame, int64_t now)
+{
+    bool tailing = sink->state == SINK_TAILING;
+    bool greeting = sink->state == SINK_GREETING;
+    if (greeting && frame->type == FRAME_WELCOME)
+        return take_welcome(sink, frame->payload, now);
+    if (greeting && frame->type == FRAME_REFUSE)
+        return take_refusal(sink, frame->payload);
+    if (tailing && (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
+        return enqueue(sink, frame->whole);
+    if (tailing && frame->type == FRAME_PING)
+        return message_decode_ping(frame->payload);
+    if (frame->type == FRAME_BYE)
+        return take_bye(sink, frame->payload);
+    return fail(ERR_PROTOCOL, "a frame that does not belong here");
+}
+
+void sink_frame(struct sink *sink, const struct frame *frame, int64_t now)
 {
     sink->heard = now;
     if (sink->state == SINK_CLOSED)
         return;
-    if (sink->state == SINK_GREETING && frame->type == FRAME_WELCOME)
-        on_welcome(sink, frame->payload);
-    else if (sink->state == SINK_GREETING && frame->type == FRAME_REFUSE)
-        on_refuse(sink, frame->payload);
-    else if (sink->state == SINK_TAILING &&
-             (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
-        enqueue(sink, raw);
-    else if (sink->state == SINK_TAILING && frame->type == FRAME_PING)
-        acknowledge(sink, now);
-    else
-        finish(sink, "a frame that does not belong here");
+    if (take_frame(sink, frame, now))
+        sink_end(sink, err_message());
 }
 
-void sink_applied(struct sink *sink, int rc, struct position position, int64_t now)
+void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t now)
+{
+    sink->working = false;
+    if (sink->state != SINK_TAILING)
+        return;
+    if (rc == ERR_OK && taken->answered > sink->outstanding)
+        rc = fail(ERR_PROTOCOL, "content came that nobody had asked for");
+    if (rc) {
+        sink_end(sink, err_message());
+        return;
+    }
+    sink->consumed += sink->applying.size;
+    sink->outstanding -= taken->answered;
+    sink->position = taken->position;
+    acknowledge(sink, now);
+    if (sink->state == SINK_TAILING && taken->missed.size)
+        ask(sink, taken->missed, now);
+    proceed(sink);
+}
+
+void sink_looked(struct sink *sink, int rc, struct bytes missing, bool all, int64_t now)
 {
     sink->working = false;
     if (sink->state != SINK_TAILING)
         return;
     if (rc) {
-        finish(sink, err_message());
+        sink_end(sink, err_message());
         return;
     }
-    sink->consumed += sink->applying.size;
-    sink->position = position;
-    acknowledge(sink, now);
+    sink->looking = !all;
+    if (missing.size)
+        ask(sink, missing, now);
     proceed(sink);
 }
 
@@ -143,13 +244,17 @@ void sink_tick(struct sink *sink, int64_t now)
 {
     if (sink->state == SINK_CLOSED)
         return;
-    if (now - sink->heard > SILENCE)
-        finish(sink, "the upstream is silent");
-    else if (sink->state == SINK_TAILING && now - sink->said > HEARTBEAT)
+    if (now - sink->heard > 3 * sink->heartbeat) {
+        sink_end(sink, "the upstream is silent");
+        return;
+    }
+    if (sink->state != SINK_TAILING)
+        return;
+    if (now - sink->said >= sink->heartbeat)
         acknowledge(sink, now);
-}
-
-void sink_broken(struct sink *sink, const char *reason)
-{
-    finish(sink, reason);
+    if (now - sink->looked >= LOOK_INTERVAL) {
+        sink->looked = now;
+        sink->looking = true;
+        proceed(sink);
+    }
 }

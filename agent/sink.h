@@ -3,21 +3,32 @@
  *
  * Connected → its own position is looked up (work LOAD) → HELLO → WELCOME → frames are queued and
  * taken in (work APPLY), as many at once as have come while the last ones were; each time an ACK
- * goes out. One work at a time. Every way out goes through close(), once.
+ * goes out. When nothing is queued it is looked for content that is missing here (work LOOK), from
+ * the start of a connection on and again every now and then, and that is asked for. One work at a
+ * time. Every way out goes through close(), once.
  */
 #ifndef SHIPLOG_AGENT_SINK_H
 #define SHIPLOG_AGENT_SINK_H
 
-#include "agent/protocol.h"
+#include "agent/message.h"
 
-enum sink_work { SINK_LOAD, SINK_APPLY };
+#define LOOK_INTERVAL                                                                              \
+    INT64_C(600000000) /* microseconds between two searches of missing content                     \
+                        */
 
+enum sink_work {
+    SINK_LOAD,  /* this node's greeting. Answered by sink_loaded() */
+    SINK_APPLY, /* take in `frames`. Answered by sink_applied() */
+    SINK_LOOK   /* go on with the search for missing content. Answered by sink_looked() */
+};
+
+/* None of these may call back into the sink before it returns. */
 struct sink_actions {
-    void (*send)(void *context, struct bytes frames);
-    /* Answered by sink_loaded() or sink_applied(). For APPLY: `frames` are whole frames, valid
-     * until the answer. */
+    void (*send)(void *context, struct bytes frames); /* copied */
+    /* For APPLY: `frames` are whole frames, valid until the answer. */
     void (*work)(void *context, enum sink_work work, struct bytes frames);
-    void (*close)(void *context, const char *reason);
+    void (*welcomed)(void *context, const struct welcome *welcome);
+    void (*close)(void *context, const char *reason); /* after what was sent before is on its way */
 };
 
 enum sink_state { SINK_LOADING, SINK_GREETING, SINK_TAILING, SINK_CLOSED };
@@ -29,21 +40,38 @@ struct sink {
     bool working;
     struct buf queued;   /* frames that wait */
     struct buf applying; /* frames that are being taken in */
-    uint64_t consumed;
-    int64_t heard;
+    uint64_t consumed;   /* bytes of frames */
+    int64_t heard;       /* when the upstream was heard last */
     int64_t said;
-    struct welcome welcome;
+    bool looking;         /* the search for missing content is not through */
+    int64_t looked;       /* when it was begun last */
+    uint64_t outstanding; /* GUIDs asked for and not answered yet */
+    bool refused;
+    enum refusal refusal;
+    uint64_t node_id; /* the upstream's */
+    uint32_t window;  /* bytes that it may have under way */
+    int64_t heartbeat;
     struct position position;
 };
 
 void sink_init(struct sink *sink, const struct sink_actions *actions, void *context,
                int64_t now);       /* connected */
 void sink_free(struct sink *sink); /* when no work is under way */
+/* rc of this and the next two: not ERR_OK ends the connection with err_message(). */
 void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t now);
-/* `raw` are the frame's own bytes, header included. */
-void sink_frame(struct sink *sink, const struct frame *frame, struct bytes raw, int64_t now);
-void sink_applied(struct sink *sink, int rc, struct position position, int64_t now);
+void sink_frame(struct sink *sink, const struct frame *frame, int64_t now);
+struct taken {
+    struct position position; /* durable now */
+    uint64_t answered;        /* GUIDs that had been asked for */
+    struct bytes missed;      /* GUIDs of content that is referred to and did not come */
+};
+void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t now);
+/* `missing`: GUIDs, at most WANT_MAX; `all`: the search is through. */
+void sink_looked(struct sink *sink, int rc, struct bytes missing, bool all, int64_t now);
 void sink_tick(struct sink *sink, int64_t now);
-void sink_broken(struct sink *sink, const char *reason);
+/* This side wants to end it: says why to the upstream. */
+void sink_end(struct sink *sink, const char *reason);
+/* The connection is gone. */
+void sink_closed(struct sink *sink, const char *reason);
 
 #endif

@@ -11,7 +11,12 @@ void source_init(struct source *source, const struct source_actions *actions, vo
     *source = (struct source){.actions = actions, .context = context, .heard = now, .said = now};
 }
 
-static void finish(struct source *source, const char *reason)
+void source_free(struct source *source)
+{
+    buf_free(&source->wants);
+}
+
+void source_closed(struct source *source, const char *reason)
 {
     if (source->state == SOURCE_CLOSED)
         return;
@@ -19,13 +24,26 @@ static void finish(struct source *source, const char *reason)
     source->actions->close(source->context, reason);
 }
 
+void source_end(struct source *source, const char *reason)
+{
+    struct buf out = {0};
+    if (source->state == SOURCE_CLOSED)
+        return;
+    message_encode_bye(reason, &out);
+    if (!out.failed)
+        source->actions->send(source->context, buf_view(&out));
+    buf_free(&out);
+    source_closed(source, reason);
+}
+
+/* Sends and frees what was encoded. */
 static void send_buf(struct source *source, struct buf *out, int64_t now)
 {
+    source->said = now;
     if (out->failed)
-        finish(source, "out of memory");
+        source_end(source, "out of memory");
     else
         source->actions->send(source->context, buf_view(out));
-    source->said = now;
     buf_free(out);
 }
 
@@ -40,75 +58,127 @@ static void proceed(struct source *source)
     bool room = source->sent - source->consumed < SOURCE_WINDOW;
     if (source->state == SOURCE_TAILING && !source->working && source->news && room) {
         source->news = false;
-        start(source, SOURCE_FILL_WORK);
+        start(source, SOURCE_FILL);
     }
 }
 
-static void on_hello(struct source *source, struct bytes payload)
+static int on_hello(struct source *source, struct bytes payload)
 {
-    int rc = hello_decode(payload, &source->hello);
-    if (rc) {
-        finish(source, err_message());
-        return;
-    }
-    if (source->hello.name.size)
-        snprintf(source->name, sizeof source->name, "%.*s", (int)source->hello.name.size,
-                 (const char *)source->hello.name.data);
+    int rc = message_decode_hello(payload, &source->hello);
+    if (rc)
+        return rc;
+    struct bytes name = source->hello.name;
+    if (name.size)
+        snprintf(source->name, sizeof source->name, "%.*s", (int)name.size,
+                 (const char *)name.data);
     else
         snprintf(source->name, sizeof source->name, "%016llx",
                  (unsigned long long)source->hello.node_id);
-    source->hello.name = bytes_of(NULL, 0);
+    source->hello.name = bytes_text(source->name);
     source->state = SOURCE_CHECKING;
     start(source, SOURCE_CHECK);
+    return ERR_OK;
 }
 
-static void on_ack(struct source *source, struct bytes payload)
+static int on_ack(struct source *source, struct bytes payload)
 {
     struct ack ack;
-    int rc = ack_decode(payload, &ack);
-    if (rc == ERR_OK && (ack.consumed < source->consumed || ack.consumed > source->sent))
-        rc = fail(ERR_PROTOCOL, "an acknowledgement of what was not sent");
-    if (rc) {
-        finish(source, err_message());
-        return;
-    }
+    int rc = message_decode_ack(payload, &ack);
+    if (rc)
+        return rc;
+    if (ack.consumed < source->consumed || ack.consumed > source->sent ||
+        ack.position.modseq < source->acknowledged.modseq)
+        return fail(ERR_PROTOCOL, "an acknowledgement of what was not sent, or was before");
     source->consumed = ack.consumed;
     if (ack.position.modseq > source->acknowledged.modseq) {
         source->acknowledged = ack.position;
         source->actions->acknowledged(source->context, ack.position);
     }
     proceed(source);
+    return ERR_OK;
+}
+
+static int on_want(struct source *source, struct bytes payload)
+{
+    struct bytes guids;
+    int rc = message_decode_want(payload, &guids);
+    if (rc)
+        return rc;
+    buf_put(&source->wants, guids.data, guids.size);
+    if (source->wants.failed)
+        return fail(ERR_NOMEM, "out of memory");
+    if (source->wants.size > SOURCE_WANTS_MAX * GUID_SIZE)
+        return fail(ERR_PROTOCOL, "more content asked for than one can wait for");
+    source->news = true;
+    proceed(source);
+    return ERR_OK;
+}
+
+static int take_bye(struct source *source, struct bytes payload)
+{
+    struct bytes reason;
+    char text[REASON_MAX + 1];
+    int rc = message_decode_bye(payload, &reason);
+    if (rc)
+        return rc;
+    message_plain(reason, text);
+    source_closed(source, text);
+    return ERR_OK;
 }
 
 void source_frame(struct source *source, const struct frame *frame, int64_t now)
 {
+    bool greeted = source->state != SOURCE_WAITING;
+    int rc = ERR_OK;
     source->heard = now;
-    if (source->state == SOURCE_WAITING && frame->type == FRAME_HELLO)
-        on_hello(source, frame->payload);
+    if (source->state == SOURCE_CLOSED)
+        return;
+    if (!greeted && frame->type == FRAME_HELLO)
+        rc = on_hello(source, frame->payload);
     else if (source->state == SOURCE_TAILING && frame->type == FRAME_ACK)
-        on_ack(source, frame->payload);
-    else if (source->state != SOURCE_CLOSED && frame->type != FRAME_PING)
-        finish(source, "a frame that does not belong here");
+        rc = on_ack(source, frame->payload);
+    else if (source->state == SOURCE_TAILING && frame->type == FRAME_WANT)
+        rc = on_want(source, frame->payload);
+    else if (greeted && frame->type == FRAME_PING)
+        rc = message_decode_ping(frame->payload);
+    else if (greeted && frame->type == FRAME_BYE)
+        rc = take_bye(source, frame->payload);
+    else
+        rc = fail(ERR_PROTOCOL, "a frame that does not belong here");
+    if (rc)
+        source_end(source, err_message());
 }
 
-void source_checked(struct source *source, int rc, const struct welcome *welcome, int64_t now)
+static void refuse(struct source *source, const struct verdict *verdict, int64_t now)
+{
+    struct buf out = {0};
+    struct refuse refuse = {.why = verdict->why, .text = bytes_text(verdict->text)};
+    message_encode_refuse(&refuse, &out);
+    send_buf(source, &out, now);
+    source_closed(source, verdict->text);
+}
+
+void source_checked(struct source *source, const struct verdict *verdict, int64_t now)
 {
     struct buf out = {0};
     source->working = false;
     if (source->state != SOURCE_CHECKING)
         return;
-    if (rc) {
-        struct refuse refuse = {.code = (uint32_t)rc, .text = bytes_text(err_message())};
-        refuse_encode(&refuse, &out);
-        send_buf(source, &out, now);
-        finish(source, err_message());
+    if (verdict->refused) {
+        refuse(source, verdict, now);
         return;
     }
-    welcome_encode(welcome, &out);
+    struct welcome welcome = verdict->welcome;
+    welcome.version = PROTOCOL_VERSION;
+    welcome.heartbeat = (uint32_t)(HEARTBEAT / 1000);
+    welcome.window = SOURCE_WINDOW;
+    message_encode_welcome(&welcome, &out);
     source->state = SOURCE_TAILING;
     source->acknowledged = source->hello.position;
     source->news = true;
     send_buf(source, &out, now);
+    if (source->state != SOURCE_TAILING)
+        return;
     source->actions->acknowledged(source->context, source->acknowledged);
     proceed(source);
 }
@@ -119,7 +189,7 @@ void source_filled(struct source *source, int rc, struct bytes frames, bool all,
     if (source->state != SOURCE_TAILING)
         return;
     if (rc) {
-        finish(source, err_message());
+        source_end(source, err_message());
         return;
     }
     if (frames.size) {
@@ -139,18 +209,13 @@ void source_changed(struct source *source)
 
 void source_tick(struct source *source, int64_t now)
 {
+    struct buf out = {0};
     if (source->state == SOURCE_CLOSED)
         return;
     if (now - source->heard > SILENCE) {
-        finish(source, "the follower is silent");
-    } else if (source->state == SOURCE_TAILING && now - source->said > HEARTBEAT) {
-        struct buf out = {0};
-        frame_encode(&out, FRAME_PING, bytes_of(NULL, 0));
+        source_end(source, "the follower is silent");
+    } else if (source->state == SOURCE_TAILING && now - source->said >= HEARTBEAT) {
+        message_encode_ping(&out);
         send_buf(source, &out, now);
     }
-}
-
-void source_broken(struct source *source, const char *reason)
-{
-    finish(source, reason);
 }

@@ -1,11 +1,23 @@
-/* shiplogd: the agent of one store. */
+/* shiplogd: the agent of any number of stores. */
 #include "agent/agent.h"
 #include "base/err.h"
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define STORES_MAX 1024u
+
+struct arguments {
+    struct agent_options options;
+    struct given {
+        const char *path;
+        struct agent_store store;
+    } given[STORES_MAX];
+    size_t count;
+};
 
 static void on_fault(int signal)
 {
@@ -19,61 +31,90 @@ static void on_fault(int signal)
 
 static int usage(void)
 {
-    return fail(ERR_USAGE, "usage: shiplogd --store DIR [--listen ADDRESS:PORT] [--follow "
-                           "ADDRESS:PORT] [--name NAME]");
+    return fail(ERR_USAGE, "usage: shiplogd [--listen ADDRESS:PORT] --store DIR [--follow "
+                           "ADDRESS:PORT] [--name NAME] [--store DIR …]");
 }
 
-static int take_options(int argc, char **argv, const char **store, struct agent_options *options)
+/* What follows a --store is about that store. NULL: not an option, or out of place. */
+static const char **find_option(struct arguments *arguments, const char *option)
 {
-    const struct {
-        const char *name;
-        const char **value;
-    } known[] = {{"--store", store},
-                 {"--listen", &options->listen},
-                 {"--follow", &options->follow},
-                 {"--name", &options->name}};
+    struct given *last = arguments->count ? &arguments->given[arguments->count - 1] : NULL;
+    if (strcmp(option, "--listen") == 0)
+        return &arguments->options.listen;
+    if (strcmp(option, "--store") == 0 && arguments->count < STORES_MAX)
+        return &arguments->given[arguments->count++].path;
+    if (strcmp(option, "--follow") == 0 && last)
+        return &last->store.follow;
+    if (strcmp(option, "--name") == 0 && last)
+        return &last->store.name;
+    return NULL;
+}
+
+static int take_arguments(int argc, char **argv, struct arguments *arguments)
+{
     for (int i = 1; i < argc; i += 2) {
-        size_t at = 0;
-        while (at < 4 && strcmp(known[at].name, argv[i]) != 0)
-            at++;
-        if (at == 4 || i + 1 == argc)
+        const char **value = find_option(arguments, argv[i]);
+        if (!value || *value || i + 1 == argc)
             return usage();
-        *known[at].value = argv[i + 1];
+        *value = argv[i + 1];
     }
-    return *store && (options->listen || options->follow) ? ERR_OK : usage();
+    bool useful = arguments->options.listen;
+    for (size_t i = 0; i < arguments->count; i++)
+        useful |= arguments->given[i].store.follow != NULL;
+    return arguments->count && useful ? ERR_OK : usage();
 }
 
-static int run(int argc, char **argv)
+static int add_stores(struct agent *agent, struct arguments *arguments)
 {
-    struct agent_options options = {0};
+    int rc = ERR_OK;
+    for (size_t i = 0; i < arguments->count && rc == ERR_OK; i++) {
+        struct given *given = &arguments->given[i];
+        rc = store_open(given->path, NULL, &given->store.store);
+        if (rc == ERR_OK)
+            rc = agent_add(agent, &given->store);
+    }
+    return rc;
+}
+
+static void say_ready(const struct agent *agent, const struct arguments *arguments)
+{
+    if (*agent_address(agent))
+        printf("listening %s\n", agent_address(agent));
+    for (size_t i = 0; i < arguments->count; i++)
+        if (!*agent_address(agent) && arguments->given[i].store.follow)
+            printf("following %s\n", arguments->given[i].store.follow);
+    fflush(stdout);
+}
+
+static int run(struct arguments *arguments)
+{
     struct agent *agent;
-    const char *path = NULL;
-    int rc = take_options(argc, argv, &path, &options);
-    if (rc == ERR_OK)
-        rc = store_open(path, NULL, &options.store);
+    int rc = agent_open(&arguments->options, &agent);
     if (rc)
         return rc;
-    rc = agent_open(&options, &agent);
+    rc = add_stores(agent, arguments);
     if (rc == ERR_OK) {
-        if (*agent_address(agent))
-            printf("listening %s\n", agent_address(agent));
-        else
-            printf("following %s\n", options.follow);
-        fflush(stdout);
-        rc = agent_run(agent);
-        agent_close(agent);
+        say_ready(agent, arguments);
+        agent_run(agent);
     }
-    store_close(options.store);
+    agent_close(agent);
+    for (size_t i = 0; i < arguments->count; i++)
+        store_close(arguments->given[i].store.store);
     return rc;
 }
 
 int main(int argc, char **argv)
 {
+    static struct arguments arguments;
     struct sigaction fault = {.sa_handler = on_fault};
     sigaction(SIGBUS, &fault, NULL);
     sigaction(SIGSEGV, &fault, NULL);
     signal(SIGPIPE, SIG_IGN);
-    int rc = run(argc, argv);
+    /* Work of one store may wait for its disk or for another writer: that of others goes on. */
+    setenv("UV_THREADPOOL_SIZE", "16", 0);
+    int rc = take_arguments(argc, argv, &arguments);
+    if (rc == ERR_OK)
+        rc = run(&arguments);
     if (rc)
         fprintf(stderr, "shiplogd: %s\n", err_message());
     return err_exit_code(rc);

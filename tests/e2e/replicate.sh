@@ -17,26 +17,52 @@ trap finish EXIT
 A=("$bin/shiplog" -s "$work/a")
 B=("$bin/shiplog" -s "$work/b")
 
+die() {
+    printf '%s\n' "$*" >&2
+    tail -n 20 "$work"/*.log >&2
+    exit 1
+}
+
+# ready NAME: until the agent has printed a whole line. Not 0: it has ended, as when another has its port for the moment.
+ready() {
+    for ((tries = 0; tries < 500; tries++)); do
+        [ "$(wc -l <"$work/$1.out")" -eq 0 ] || return 0
+        kill -0 "${agent[$1]}" 2>/dev/null || return 1
+        sleep 0.02
+    done
+    die "$1: the agent says nothing"
+}
+
 start_a() {
-    "$bin/shiplogd" --store "$work/a" --listen "127.0.0.1:$port" >"$work/a.out" 2>>"$work/a.log" &
-    agent[a]=$!
-    until grep -q ^listening "$work/a.out"; do sleep 0.02; done
-    port=$(sed 's/.*://' "$work/a.out")
+    for ((starts = 0; starts < 50; starts++)); do
+        : >"$work/a.out"
+        "$bin/shiplogd" --store "$work/a" --listen "127.0.0.1:$port" >"$work/a.out" 2>>"$work/a.log" &
+        agent[a]=$!
+        if ready a; then
+            port=$(sed -n 's/^listening .*://p' "$work/a.out")
+            return
+        fi
+        wait "${agent[a]}" 2>/dev/null || true
+        sleep 0.1
+    done
+    die "a: the agent does not start"
 }
 start_b() {
+    : >"$work/b.out"
     "$bin/shiplogd" --store "$work/b" --follow "127.0.0.1:$port" >"$work/b.out" 2>>"$work/b.log" &
     agent[b]=$!
+    ready b || die "b: the agent does not start"
 }
 stop_hard() {
     kill -9 "${agent[$1]}"
     wait "${agent[$1]}" 2>/dev/null || true
 }
 
-# A writer notes each message only after its append was reported done.
+# A writer, for two minutes at most, notes each message only after its append was reported done.
 writer() {
-    local box=$1 i=0
-    while [ ! -e "$work/stop" ]; do
-        i=$((i + 1))
+    local box=$1 i
+    for ((i = 1; SECONDS < 120; i++)); do
+        [ ! -e "$work/stop" ] || break
         if printf 'Subject: %s %d\r\n\r\n%*d\r\n' "$box" "$i" $((RANDOM % 5000)) "$i" >"$work/$box.message" &&
             "${A[@]}" append "$box" "$work/$box.message" >/dev/null; then
             sha256sum <"$work/$box.message" | cut -d ' ' -f 1 >>"$work/$box.done"
@@ -79,7 +105,7 @@ done
 touch "$work/stop"
 wait "${writers[@]}" || true
 
-for ((tries = 0; tries < 600; tries++)); do
+for ((waits = 0; waits < 600; waits++)); do
     [ "$("${A[@]}" digest)" != "$("${B[@]}" digest)" ] || break
     sleep 0.05
 done

@@ -1,55 +1,65 @@
-/* The protocol's frames and messages. The first byte chooses the message, the rest is its payload;
- * the whole is also taken as a stream. */
-#include "agent/protocol.h"
+/* A stream of frames as a stranger may send it: cut at once and in pieces, which must give the same
+ * frames, each of which encodes to the bytes it came from. */
+#include "agent/frame.h"
+#include "base/err.h"
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void try_stream(struct bytes stream)
+static void check_frame(const struct frame *frame)
 {
-    struct frame frame;
-    size_t taken;
-    while (frame_decode(stream, &frame, &taken) == 0) {
-        if (taken > stream.size || frame.payload.size > taken)
-            abort();
-        stream = bytes_of(stream.data + taken, stream.size - taken);
-    }
+    struct buf again = {0};
+    size_t begun = frame_begin(&again, frame->type);
+    buf_put(&again, frame->payload.data, frame->payload.size);
+    frame_end(&again, begun);
+    if (!again.failed && !bytes_equal(buf_view(&again), frame->whole))
+        abort();
+    buf_free(&again);
 }
 
-static void try_message(enum frame_type type, struct bytes payload)
+static size_t cut_at_once(struct bytes stream, int *end)
 {
-    struct hello hello;
-    struct welcome welcome;
-    struct refuse refuse;
-    struct content_part part;
-    struct ack ack;
-    switch (type) {
-    case FRAME_HELLO:
-        (void)hello_decode(payload, &hello);
-        break;
-    case FRAME_WELCOME:
-        (void)welcome_decode(payload, &welcome);
-        break;
-    case FRAME_REFUSE:
-        (void)refuse_decode(payload, &refuse);
-        break;
-    case FRAME_CONTENT:
-        (void)content_part_decode(payload, &part);
-        break;
-    case FRAME_ACK:
-        (void)ack_decode(payload, &ack);
-        break;
-    default:
-        break;
+    struct frame frame;
+    size_t count = 0;
+    while ((*end = frame_decode(stream, FRAME_MAX_PAYLOAD, &frame)) == ERR_OK) {
+        if (frame.whole.size > stream.size || frame.whole.data != stream.data)
+            abort();
+        check_frame(&frame);
+        stream = bytes_of(stream.data + frame.whole.size, stream.size - frame.whole.size);
+        count++;
     }
+    return count;
+}
+
+static size_t cut_in_pieces(struct bytes stream, size_t piece, int *end)
+{
+    struct frame_parser parser;
+    struct frame frame;
+    size_t count = 0;
+    *end = ERR_END;
+    frame_parser_init(&parser, FRAME_MAX_PAYLOAD);
+    for (size_t at = 0; at < stream.size && *end == ERR_END; at += piece) {
+        size_t size = stream.size - at < piece ? stream.size - at : piece;
+        uint8_t *room = frame_parser_room(&parser, piece);
+        if (!room)
+            break;
+        memcpy(room, stream.data + at, size);
+        frame_parser_add(&parser, size);
+        while ((*end = frame_parser_next(&parser, &frame)) == ERR_OK)
+            count++;
+    }
+    frame_parser_free(&parser);
+    return count;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    try_stream(bytes_of(data, size));
-    if (size)
-        try_message((enum frame_type)(data[0] % (FRAME_PING + 1)), bytes_of(data + 1, size - 1));
+    int end, end_of_pieces;
+    size_t count = cut_at_once(bytes_of(data, size), &end);
+    if (cut_in_pieces(bytes_of(data, size), 7, &end_of_pieces) != count || end != end_of_pieces)
+        abort();
     return 0;
 }

@@ -1,4 +1,5 @@
 /* Commands about the store as a whole: init, status, digest, check, journal, slots. */
+#include "agent/wake.h"
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/slots.h"
@@ -9,9 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #define TRIM_BATCH 4096u /* entries in one transaction */
 
@@ -85,20 +83,6 @@ static void free_facts(struct facts_of_store *facts)
     free(facts->slots);
 }
 
-/* An agent keeps its wake socket bound; a connection to a dead one's is refused. */
-static bool agent_runs(struct store *store)
-{
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    snprintf(to.sun_path, sizeof to.sun_path, "/proc/self/fd/%d/%s",
-             db_directory_fd(store_db(store)), STORE_WAKE_SOCKET);
-    bool runs = connect(fd, (struct sockaddr *)&to, sizeof to) == 0;
-    close(fd);
-    return runs;
-}
-
 static const char *slot_state(const struct slot *slot, const struct journal_window *window)
 {
     if (slot->position.modseq < window->base.modseq)
@@ -142,7 +126,7 @@ int cmd_status(struct cli *cli)
         out_text(cli->out, "master", node->master);
         out_bool(cli->out, "fenced", node->fenced);
         out_bool(cli->out, "repairing", facts.stop_count > 0);
-        out_text(cli->out, "agent", agent_runs(cli->store) ? "running" : "not running");
+        out_text(cli->out, "agent", wake_is_open(store_db(cli->store)) ? "running" : "not running");
         out_end(cli->out);
         for (size_t i = 0; i < facts.slot_count; i++)
             print_slot(cli->out, &facts.slots[i], &facts.window);

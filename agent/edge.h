@@ -1,0 +1,132 @@
+/* The inside of the libuv edge: what agent.c, station.c and peer.c know of each other. Private to
+ * them. */
+#ifndef SHIPLOG_AGENT_EDGE_H
+#define SHIPLOG_AGENT_EDGE_H
+
+#include "agent/address.h"
+#include "agent/feeder.h"
+#include "agent/receiver.h"
+#include "journal/slots.h"
+
+#include <uv.h>
+
+/* A connection, whichever side dialled it. */
+struct peer {
+    struct peer *next;
+    struct agent *agent;
+    struct station *station; /* NULL: a follower that did not say yet what it wants */
+    bool is_source;          /* it is fed from here */
+    bool connected;
+    bool working; /* work is in the thread pool */
+    bool ending;
+    bool closed; /* the handle is */
+    int64_t since;
+    int64_t ended;
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    uv_shutdown_t shutdown;
+    uv_work_t work;
+    struct frame_parser parser;
+    /* of a source */
+    struct source source;
+    struct feeder *feeder;
+    struct verdict verdict;
+    struct buf filled;
+    bool all;
+    /* of a sink */
+    struct sink sink;
+    struct receiver *receiver;
+    struct hello hello;
+    struct bytes frames;
+    struct taken taken;
+    struct bytes missing;
+    /* the work under way */
+    int task;
+    struct station *found;
+    int rc;
+    char message[512];
+};
+
+/* A follower's slot as the agent knows it. */
+struct mooring {
+    struct slot slot;
+    bool dirty;
+};
+
+/* One store in the agent's care. */
+struct station {
+    struct station *next;
+    struct agent *agent;
+    struct store *store;
+    int wake_fd;
+    uv_poll_t wake;
+    uv_timer_t poll;
+    uv_timer_t saver;
+    uv_timer_t redial;
+    /* polling */
+    uv_work_t poll_work;
+    bool polling;
+    struct position polled; /* by the last poll */
+    struct position seen;   /* by the one before */
+    /* slots */
+    struct mooring *moorings;
+    size_t mooring_count;
+    uv_work_t save_work;
+    struct slot *to_save; /* NULL: nothing is being saved */
+    size_t to_save_count;
+    bool save_failed;
+    /* following */
+    char follow[PEER_MAX_SIZE + 1]; /* "": nobody */
+    char name[PEER_NAME_MAX + 1];
+    struct sockaddr_storage upstream;
+    struct peer *sink;
+    uint64_t pause;                 /* milliseconds before the next dial */
+    int64_t welcomed;               /* when it was by the upstream; 0: it is not */
+    char trouble[REASON_MAX + 112]; /* why it does not follow; "": it does, or nobody knows yet */
+    int64_t told;                   /* when that was logged */
+};
+
+struct agent {
+    uv_loop_t loop;
+    bool plaintext;
+    bool started; /* the stations are */
+    bool stopping;
+    bool listening;
+    bool full; /* a connection waits that could not be taken */
+    char address[ADDRESS_TEXT_SIZE];
+    uv_tcp_t listener;
+    uv_timer_t tick;
+    uv_signal_t term;
+    uv_signal_t interrupt;
+    uv_async_t stopper;
+    struct station *stations;
+    struct peer *peers;
+    size_t peer_count;
+};
+
+int64_t agent_now(const struct agent *agent); /* microseconds, the loop's clock */
+/* Of the address's kind and within what is allowed. ERR_INVALID, ERR_REFUSED. */
+int agent_check_address(const struct agent *agent, const char *text,
+                        struct sockaddr_storage *address);
+
+int station_open(struct agent *agent, const struct agent_store *options, struct station **station);
+void station_start(struct station *station);
+void station_stop(struct station *station);  /* closes its handles */
+void station_close(struct station *station); /* when the loop has ended */
+/* The follower may be fed, so far: false, with another verdict, when its name is taken. */
+bool station_admit(struct station *station, struct peer *peer);
+void station_acknowledged(struct station *station, const char *name, struct position position);
+void station_follower_gone(struct station *station, const char *name);
+void station_following(struct station *station, const struct welcome *welcome);
+void station_upstream_gone(struct station *station, const char *reason);
+void station_upstream_freed(struct station *station);
+
+/* ERR_NOMEM: not now; the connection waits. */
+int peer_accept(struct agent *agent, uv_stream_t *listener);
+/* An error: it could not even be tried. Else every way out ends in station_upstream_freed(). */
+int peer_dial(struct station *station, struct peer **peer);
+void peer_end(struct peer *peer, const char *reason); /* in good order */
+void peer_changed(struct peer *peer);                 /* something was committed */
+void peer_tick(struct peer *peer);
+
+#endif

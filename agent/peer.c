@@ -1,0 +1,430 @@
+/* A connection: bytes in, bytes out, work in the thread pool, for one state machine.
+ *
+ * Happy path of a follower's: accepted → bytes are read, frames cut out of them and given to the
+ * source → the source asks for work, which runs in the thread pool and is answered on the loop →
+ * frames are written. Of the one to an upstream: dialled → connected → the same with a sink.
+ *
+ * Failure modes: whatever ends a connection goes through the state machine's close action, once:
+ * on_close() stops giving frames to it, sends the end of the stream behind what is still to be
+ * written, and reads on until the other end has closed too, so that the last words arrive; who
+ * takes too long is cut off by peer_tick(). The peer is freed by maybe_free() when its handle is
+ * closed and no work is under way, whichever comes last.
+ */
+#include "agent/agent.h"
+#include "agent/edge.h"
+#include "agent/log.h"
+#include "base/err.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READ_SIZE (64u << 10)
+#define PEERS_MAX 1024u          /* connections of one agent */
+#define LINGER INT64_C(1000000)  /* microseconds that the other end has to close */
+#define CONNECT INT64_C(5000000) /* microseconds for a connection to come about */
+#define STRANGER_FRAME_MAX (64u << 10)
+
+static void maybe_free(struct peer *peer)
+{
+    struct agent *agent = peer->agent;
+    if (!peer->closed || peer->working)
+        return;
+    struct peer **at = &agent->peers;
+    while (*at != peer)
+        at = &(*at)->next;
+    *at = peer->next;
+    agent->peer_count--;
+    feeder_close(peer->feeder);
+    receiver_close(peer->receiver);
+    source_free(&peer->source);
+    sink_free(&peer->sink);
+    frame_parser_free(&peer->parser);
+    buf_free(&peer->filled);
+    if (!peer->is_source)
+        station_upstream_freed(peer->station);
+    free(peer);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct peer *peer = handle->data;
+    peer->closed = true;
+    maybe_free(peer);
+}
+
+static void close_handle(struct peer *peer)
+{
+    if (!uv_is_closing((uv_handle_t *)&peer->tcp))
+        uv_close((uv_handle_t *)&peer->tcp, on_closed);
+}
+
+static void on_shutdown(uv_shutdown_t *request, int status)
+{
+    struct peer *peer = request->data;
+    if (status < 0)
+        close_handle(peer);
+}
+
+static void on_close(void *context, const char *reason)
+{
+    struct peer *peer = context;
+    if (peer->ending)
+        return;
+    peer->ending = true;
+    peer->ended = agent_now(peer->agent);
+    if (!peer->is_source)
+        station_upstream_gone(peer->station, reason);
+    else if (peer->station)
+        log_info("follower-gone", "store=%s peer=\"%s\" reason=\"%s\"",
+                 store_path(peer->station->store), peer->source.name, reason);
+    else
+        log_warning("follower-refused", "peer=\"%s\" reason=\"%s\"", peer->source.name, reason);
+    if (peer->is_source && peer->station)
+        station_follower_gone(peer->station, peer->source.name);
+    peer->shutdown.data = peer;
+    if (!peer->connected ||
+        uv_shutdown(&peer->shutdown, (uv_stream_t *)&peer->tcp, on_shutdown) != 0)
+        close_handle(peer);
+}
+
+/* The connection is of no use any more, whatever the state machine thinks. */
+static void break_off(struct peer *peer, const char *reason)
+{
+    if (peer->is_source)
+        source_closed(&peer->source, reason);
+    else if (peer->connected)
+        sink_closed(&peer->sink, reason);
+    else
+        on_close(peer, reason);
+    close_handle(peer);
+}
+
+void peer_end(struct peer *peer, const char *reason)
+{
+    if (peer->is_source)
+        source_end(&peer->source, reason);
+    else if (peer->connected)
+        sink_end(&peer->sink, reason);
+    else
+        on_close(peer, reason);
+}
+
+struct write {
+    uv_write_t request;
+    struct peer *peer;
+    uint8_t data[];
+};
+
+static void on_written(uv_write_t *request, int status)
+{
+    struct write *write = (struct write *)request;
+    if (status < 0 && status != UV_ECANCELED)
+        break_off(write->peer, uv_strerror(status));
+    free(write);
+}
+
+static void on_send(void *context, struct bytes frames)
+{
+    struct peer *peer = context;
+    struct write *write = malloc(sizeof *write + frames.size);
+    if (!write) {
+        close_handle(peer);
+        return;
+    }
+    write->peer = peer;
+    memcpy(write->data, frames.data, frames.size);
+    uv_buf_t buffer = uv_buf_init((char *)write->data, (unsigned)frames.size);
+    if (uv_write(&write->request, (uv_stream_t *)&peer->tcp, &buffer, 1, on_written) != 0) {
+        free(write);
+        close_handle(peer);
+    }
+}
+
+static void start_work(struct peer *peer, int task, uv_work_cb work, uv_after_work_cb done)
+{
+    peer->task = task;
+    peer->working = true;
+    peer->work.data = peer;
+    uv_queue_work(&peer->agent->loop, &peer->work, work, done);
+}
+
+/* In the thread pool: the result of the work, with its message, which belongs to that thread. */
+static void keep_result(struct peer *peer, int rc)
+{
+    peer->rc = rc;
+    snprintf(peer->message, sizeof peer->message, "%s", rc ? err_message() : "");
+}
+
+/* On the loop: the message becomes this thread's. */
+static int take_result(struct peer *peer)
+{
+    peer->working = false;
+    return peer->rc ? fail(peer->rc, "%s", peer->message) : ERR_OK;
+}
+
+static int get_store_id(struct tx *tx, void *arg)
+{
+    *(uint64_t *)arg = tx_node(tx)->store_id;
+    return ERR_OK;
+}
+
+/* In the thread pool. A follower without a store id gets the only store that there is. */
+static struct station *find_station(const struct agent *agent, uint64_t store_id)
+{
+    struct station *station = agent->stations;
+    if (station && !station->next)
+        return station;
+    for (; station && store_id; station = station->next) {
+        uint64_t id = 0;
+        if (store_read(station->store, get_store_id, &id) == ERR_OK && id == store_id)
+            return station;
+    }
+    return NULL;
+}
+
+static void check(struct peer *peer)
+{
+    const struct hello *hello = &peer->source.hello;
+    peer->found = find_station(peer->agent, hello->store_id);
+    if (!peer->found) {
+        feeder_refuse(&peer->verdict, REFUSAL_STORE, "no such store here");
+        return;
+    }
+    feeder_check(peer->found->store, hello, &peer->verdict);
+    if (!peer->verdict.refused &&
+        feeder_open(peer->found->store, hello, &peer->verdict.welcome, &peer->feeder) != ERR_OK)
+        feeder_refuse(&peer->verdict, REFUSAL_OTHER, "%s", err_message());
+}
+
+static void do_source_work(uv_work_t *request)
+{
+    struct peer *peer = request->data;
+    int rc = ERR_OK;
+    if (peer->task == SOURCE_CHECK)
+        check(peer);
+    else
+        rc = feeder_fill(peer->feeder, SOURCE_FILL_SIZE, &peer->filled, &peer->all);
+    keep_result(peer, rc);
+}
+
+static void checked(struct peer *peer, int64_t now)
+{
+    if (!peer->verdict.refused && !peer->ending && station_admit(peer->found, peer)) {
+        peer->station = peer->found;
+        log_info("follower", "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store),
+                 peer->source.name, (unsigned long long)peer->source.hello.position.modseq);
+    }
+    source_checked(&peer->source, &peer->verdict, now);
+}
+
+static void source_work_done(uv_work_t *request, int status)
+{
+    struct peer *peer = request->data;
+    int64_t now = agent_now(peer->agent);
+    int rc = take_result(peer);
+    (void)status;
+    if (peer->task == SOURCE_CHECK)
+        checked(peer, now);
+    else
+        source_filled(&peer->source, rc, buf_view(&peer->filled), peer->all, now);
+    maybe_free(peer);
+}
+
+static void on_source_work(void *context, enum source_work work)
+{
+    struct peer *peer = context;
+    buf_reset(&peer->filled);
+    if (work == SOURCE_FILL && peer->source.wants.size) {
+        /* What does not fit is asked for again by the follower's next search. */
+        (void)feeder_want(peer->feeder, buf_view(&peer->source.wants));
+        buf_reset(&peer->source.wants);
+    }
+    start_work(peer, (int)work, do_source_work, source_work_done);
+}
+
+static void on_acknowledged(void *context, struct position position)
+{
+    struct peer *peer = context;
+    station_acknowledged(peer->station, peer->source.name, position);
+}
+
+static void do_sink_work(uv_work_t *request)
+{
+    struct peer *peer = request->data;
+    int rc;
+    if (peer->task == SINK_LOAD)
+        rc = receiver_hello(peer->receiver, &peer->hello);
+    else if (peer->task == SINK_APPLY)
+        rc = receiver_take(peer->receiver, peer->frames, &peer->taken);
+    else
+        rc = receiver_look(peer->receiver, &peer->missing, &peer->all);
+    keep_result(peer, rc);
+}
+
+static void sink_work_done(uv_work_t *request, int status)
+{
+    struct peer *peer = request->data;
+    int64_t now = agent_now(peer->agent);
+    int rc = take_result(peer);
+    (void)status;
+    if (peer->task == SINK_LOAD) {
+        peer->hello.name = bytes_text(peer->station->name);
+        sink_loaded(&peer->sink, rc, &peer->hello, now);
+    } else if (peer->task == SINK_APPLY) {
+        sink_applied(&peer->sink, rc, &peer->taken, now);
+    } else {
+        sink_looked(&peer->sink, rc, peer->missing, peer->all, now);
+    }
+    maybe_free(peer);
+}
+
+static void on_sink_work(void *context, enum sink_work work, struct bytes frames)
+{
+    struct peer *peer = context;
+    peer->frames = frames;
+    start_work(peer, (int)work, do_sink_work, sink_work_done);
+}
+
+static void on_welcomed(void *context, const struct welcome *welcome)
+{
+    struct peer *peer = context;
+    receiver_welcome(peer->receiver, welcome);
+    station_following(peer->station, welcome);
+}
+
+static const struct source_actions source_actions = {on_send, on_source_work, on_acknowledged,
+                                                     on_close};
+static const struct sink_actions sink_actions = {on_send, on_sink_work, on_welcomed, on_close};
+
+static void give_frames(struct peer *peer)
+{
+    struct frame frame;
+    int rc = ERR_OK;
+    while (!peer->ending && (rc = frame_parser_next(&peer->parser, &frame)) == ERR_OK) {
+        if (peer->is_source)
+            source_frame(&peer->source, &frame, agent_now(peer->agent));
+        else
+            sink_frame(&peer->sink, &frame, agent_now(peer->agent));
+    }
+    if (rc && rc != ERR_END)
+        peer_end(peer, err_message());
+}
+
+static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct peer *peer = handle->data;
+    (void)suggested;
+    uint8_t *room = frame_parser_room(&peer->parser, READ_SIZE);
+    *buffer = uv_buf_init((char *)room, room ? READ_SIZE : 0);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
+{
+    struct peer *peer = stream->data;
+    (void)buffer;
+    if (got < 0) {
+        break_off(peer, got == UV_EOF ? "the other end closed" : uv_strerror((int)got));
+    } else if (!peer->ending) {
+        frame_parser_add(&peer->parser, (size_t)got);
+        give_frames(peer);
+    }
+}
+
+static struct peer *peer_new(struct agent *agent, bool is_source)
+{
+    struct peer *peer = calloc(1, sizeof *peer);
+    if (!peer || agent->peer_count == PEERS_MAX) {
+        free(peer);
+        return NULL;
+    }
+    peer->agent = agent;
+    peer->is_source = is_source;
+    peer->since = agent_now(agent);
+    frame_parser_init(&peer->parser, is_source ? STRANGER_FRAME_MAX : FRAME_MAX_PAYLOAD);
+    uv_tcp_init(&agent->loop, &peer->tcp);
+    peer->tcp.data = peer;
+    peer->next = agent->peers;
+    agent->peers = peer;
+    agent->peer_count++;
+    return peer;
+}
+
+static int begin_reading(struct peer *peer)
+{
+    peer->connected = true;
+    uv_tcp_nodelay(&peer->tcp, 1);
+    return uv_read_start((uv_stream_t *)&peer->tcp, on_room, on_read);
+}
+
+int peer_accept(struct agent *agent, uv_stream_t *listener)
+{
+    struct peer *peer = peer_new(agent, true);
+    if (!peer)
+        return fail(ERR_NOMEM, "out of memory, or too many connections");
+    source_init(&peer->source, &source_actions, peer, agent_now(agent));
+    int error = uv_accept(listener, (uv_stream_t *)&peer->tcp);
+    if (!error)
+        error = begin_reading(peer);
+    if (error)
+        break_off(peer, uv_strerror(error));
+    return ERR_OK;
+}
+
+static void on_connected(uv_connect_t *request, int status)
+{
+    struct peer *peer = request->data;
+    if (peer->ending)
+        return;
+    int error = status ? status : begin_reading(peer);
+    if (error) {
+        peer->connected = false;
+        break_off(peer, uv_strerror(error));
+        return;
+    }
+    sink_init(&peer->sink, &sink_actions, peer, agent_now(peer->agent));
+}
+
+int peer_dial(struct station *station, struct peer **out)
+{
+    struct receiver *receiver;
+    *out = NULL;
+    int rc = receiver_open(station->store, station->follow, &receiver);
+    if (rc)
+        return rc;
+    struct peer *peer = peer_new(station->agent, false);
+    if (!peer) {
+        receiver_close(receiver);
+        return fail(ERR_NOMEM, "out of memory, or too many connections");
+    }
+    peer->station = station;
+    peer->receiver = receiver;
+    peer->connect.data = peer;
+    *out = peer;
+    int error = uv_tcp_connect(&peer->connect, &peer->tcp,
+                               (const struct sockaddr *)&station->upstream, on_connected);
+    if (error)
+        break_off(peer, uv_strerror(error));
+    return ERR_OK;
+}
+
+void peer_changed(struct peer *peer)
+{
+    if (peer->is_source && !peer->ending)
+        source_changed(&peer->source);
+}
+
+void peer_tick(struct peer *peer)
+{
+    int64_t now = agent_now(peer->agent);
+    if (peer->ending) {
+        if (now - peer->ended > LINGER)
+            close_handle(peer);
+    } else if (peer->is_source) {
+        source_tick(&peer->source, now);
+    } else if (peer->connected) {
+        sink_tick(&peer->sink, now);
+    } else if (now - peer->since > CONNECT) {
+        break_off(peer, "no answer");
+    }
+}

@@ -1,0 +1,431 @@
+/* One store in the agent's care: it notices commits, remembers how far the followers are, and keeps
+ * a connection to the upstream.
+ *
+ * Happy path: a commit's datagram makes the wake socket readable → the followers' peers are told.
+ * An acknowledgement changes the follower's mooring; what changed is written as slots in one
+ * transaction, every ten seconds and when a follower comes or goes. Of a store that follows: the
+ * redial timer dials → the peer is welcomed → station_following().
+ *
+ * Failure modes: a commit whose datagram was lost is found by polling. Slots that cannot be written
+ * are tried again with the next ones. An upstream that is lost, refuses or cannot be reached is
+ * dialled again after a pause that grows while connections do not last.
+ */
+#include "agent/agent.h"
+#include "agent/edge.h"
+#include "agent/log.h"
+#include "agent/wake.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/times.h"
+#include "mailbox/content.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POLL_INTERVAL 200u   /* milliseconds */
+#define SLOT_INTERVAL 10000u /* milliseconds */
+#define REDIAL_FIRST 50u     /* milliseconds */
+#define REDIAL_MOST 5000u    /* milliseconds */
+#define LASTING                                                                                    \
+    INT64_C(1000000) /* microseconds of following after which the pause is short again */
+#define TELL_AGAIN INT64_C(600000000) /* microseconds before the same trouble is logged again */
+
+/* What the followers may have, and what this store may follow. */
+
+static int get_role(struct tx *tx, void *arg)
+{
+    *(enum role *)arg = tx_node(tx)->role;
+    return ERR_OK;
+}
+
+static int take_options(struct station *station, const struct agent_store *options)
+{
+    enum role role;
+    const char *name = options->name ? options->name : "";
+    if (strlen(name) >= sizeof station->name)
+        return fail(ERR_INVALID, "a name of more than %u bytes", PEER_NAME_MAX);
+    snprintf(station->name, sizeof station->name, "%s", name);
+    if (!options->follow)
+        return ERR_OK;
+    if (strlen(options->follow) >= sizeof station->follow)
+        return fail(ERR_INVALID, "an address of more than %u bytes", PEER_MAX_SIZE);
+    snprintf(station->follow, sizeof station->follow, "%s", options->follow);
+    int rc = agent_check_address(station->agent, options->follow, &station->upstream);
+    if (rc == ERR_OK)
+        rc = store_read(station->store, get_role, &role);
+    if (rc == ERR_OK && role == ROLE_MASTER)
+        rc = fail(ERR_REFUSED, "%s: a master follows nobody", store_path(station->store));
+    return rc;
+}
+
+/* An agent that was killed left its followers as connected. */
+static int disconnect_slots(struct tx *tx, void *arg)
+{
+    struct slot slot = {0};
+    int rc;
+    (void)arg;
+    while ((rc = slot_next(tx_db(tx), &slot)) == ERR_OK) {
+        slot.connected = false;
+        if ((rc = slot_put(tx_db(tx), &slot)) != ERR_OK)
+            break;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int find_connected(struct tx *tx, void *arg)
+{
+    struct slot slot = {0};
+    bool *found = arg;
+    int rc;
+    *found = false;
+    while (!*found && (rc = slot_next(tx_db(tx), &slot)) == ERR_OK)
+        *found = slot.connected;
+    return *found || rc == ERR_END ? ERR_OK : rc;
+}
+
+/* What an agent before this one may have left. */
+static int tidy_up(struct station *station)
+{
+    bool connected;
+    int rc = content_sweep(store_db(station->store), NULL);
+    if (rc == ERR_OK)
+        rc = store_read(station->store, find_connected, &connected);
+    if (rc == ERR_OK && connected)
+        rc = store_maintain(station->store, disconnect_slots, NULL);
+    return rc;
+}
+
+int station_open(struct agent *agent, const struct agent_store *options, struct station **out)
+{
+    struct station *station = calloc(1, sizeof *station);
+    *out = NULL;
+    if (!station)
+        return fail(ERR_NOMEM, "out of memory");
+    station->agent = agent;
+    station->store = options->store;
+    station->pause = REDIAL_FIRST;
+    int rc = take_options(station, options);
+    if (rc == ERR_OK)
+        rc = wake_open(store_db(station->store), &station->wake_fd);
+    if (rc) {
+        free(station);
+        return rc;
+    }
+    rc = tidy_up(station);
+    if (rc) {
+        wake_close(store_db(station->store), station->wake_fd);
+        free(station);
+        return rc;
+    }
+    *out = station;
+    return ERR_OK;
+}
+
+/* Noticing commits. */
+
+static bool is_follower(const struct peer *peer, const struct station *station)
+{
+    return peer->is_source && !peer->ending && peer->station == station;
+}
+
+static void tell_followers(struct station *station)
+{
+    for (struct peer *peer = station->agent->peers; peer; peer = peer->next)
+        if (is_follower(peer, station))
+            peer_changed(peer);
+}
+
+static void on_wake(uv_poll_t *handle, int status, int events)
+{
+    struct station *station = handle->data;
+    (void)status;
+    (void)events;
+    wake_drain(station->wake_fd);
+    tell_followers(station);
+}
+
+static int get_last(struct tx *tx, void *arg)
+{
+    *(struct position *)arg = tx_window(tx)->last;
+    return ERR_OK;
+}
+
+static void do_poll(uv_work_t *request)
+{
+    struct station *station = request->data;
+    /* What is wrong with the store is found out by those who need it. */
+    (void)store_read(station->store, get_last, &station->polled);
+}
+
+static void polled(uv_work_t *request, int status)
+{
+    struct station *station = request->data;
+    (void)status;
+    station->polling = false;
+    if (position_equal(station->polled, station->seen))
+        return;
+    station->seen = station->polled;
+    tell_followers(station);
+}
+
+static void on_poll(uv_timer_t *timer)
+{
+    struct station *station = timer->data;
+    const struct peer *peer = station->agent->peers;
+    while (peer && !is_follower(peer, station))
+        peer = peer->next;
+    if (!peer || station->polling)
+        return;
+    station->polling = true;
+    uv_queue_work(&station->agent->loop, &station->poll_work, do_poll, polled);
+}
+
+/* Followers. */
+
+static struct mooring *find_mooring(struct station *station, const char *name)
+{
+    for (size_t i = 0; i < station->mooring_count; i++)
+        if (strcmp(station->moorings[i].slot.name, name) == 0)
+            return &station->moorings[i];
+    return NULL;
+}
+
+static struct mooring *add_mooring(struct station *station, const char *name)
+{
+    struct mooring *moorings =
+        realloc(station->moorings, (station->mooring_count + 1) * sizeof *moorings);
+    if (!moorings)
+        return NULL;
+    station->moorings = moorings;
+    struct mooring *mooring = &moorings[station->mooring_count++];
+    *mooring = (struct mooring){0};
+    snprintf(mooring->slot.name, sizeof mooring->slot.name, "%s", name);
+    return mooring;
+}
+
+/* Those that are written and whose followers are away need not be remembered here. */
+static void forget_moorings(struct station *station)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < station->mooring_count; i++)
+        if (station->moorings[i].dirty || station->moorings[i].slot.connected)
+            station->moorings[kept++] = station->moorings[i];
+    station->mooring_count = kept;
+}
+
+static int write_slots(struct tx *tx, void *arg)
+{
+    const struct station *station = arg;
+    int rc = ERR_OK;
+    for (size_t i = 0; i < station->to_save_count && rc == ERR_OK; i++)
+        rc = slot_put(tx_db(tx), &station->to_save[i]);
+    return rc;
+}
+
+static void do_save(uv_work_t *request)
+{
+    struct station *station = request->data;
+    station->save_failed = store_maintain(station->store, write_slots, station) != ERR_OK;
+    if (station->save_failed)
+        log_warning("slots-not-written", "store=%s reason=\"%s\"", store_path(station->store),
+                    err_message());
+}
+
+static void on_save(uv_timer_t *timer);
+
+/* Unless that is due sooner anyway. */
+static void save_within(struct station *station, uint64_t milliseconds)
+{
+    const uv_handle_t *saver = (const uv_handle_t *)&station->saver;
+    if (station->agent->stopping)
+        return;
+    if (!uv_is_active(saver) || uv_timer_get_due_in(&station->saver) > milliseconds)
+        uv_timer_start(&station->saver, on_save, milliseconds, 0);
+}
+
+static bool collect_dirty(struct station *station)
+{
+    station->to_save_count = 0;
+    station->to_save = calloc(station->mooring_count + 1, sizeof *station->to_save);
+    for (size_t i = 0; station->to_save && i < station->mooring_count; i++) {
+        struct mooring *mooring = &station->moorings[i];
+        if (mooring->dirty)
+            station->to_save[station->to_save_count++] = mooring->slot;
+        mooring->dirty = false;
+    }
+    return station->to_save_count > 0;
+}
+
+static void release_saved(struct station *station)
+{
+    free(station->to_save);
+    station->to_save = NULL;
+    station->to_save_count = 0;
+}
+
+static void saved(uv_work_t *request, int status)
+{
+    struct station *station = request->data;
+    (void)status;
+    for (size_t i = 0; station->save_failed && i < station->to_save_count; i++) {
+        struct mooring *mooring = find_mooring(station, station->to_save[i].name);
+        if (mooring)
+            mooring->dirty = true;
+    }
+    if (station->save_failed)
+        save_within(station, SLOT_INTERVAL);
+    release_saved(station);
+    forget_moorings(station);
+}
+
+static void on_save(uv_timer_t *timer)
+{
+    struct station *station = timer->data;
+    if (station->to_save) {
+        save_within(station, POLL_INTERVAL);
+        return;
+    }
+    if (collect_dirty(station))
+        uv_queue_work(&station->agent->loop, &station->save_work, do_save, saved);
+    else
+        release_saved(station);
+}
+
+bool station_admit(struct station *station, struct peer *peer)
+{
+    for (struct peer *other = station->agent->peers; other; other = other->next) {
+        if (other == peer || !is_follower(other, station) ||
+            strcmp(other->source.name, peer->source.name) != 0)
+            continue;
+        if (other->source.hello.node_id != peer->source.hello.node_id) {
+            feeder_refuse(&peer->verdict, REFUSAL_NAME, "another follower bears the name %s",
+                          peer->source.name);
+            return false;
+        }
+        /* It has come back before its end was noticed. */
+        peer_end(other, "the same follower connected again");
+    }
+    return true;
+}
+
+void station_acknowledged(struct station *station, const char *name, struct position position)
+{
+    struct mooring *mooring = find_mooring(station, name);
+    if (!mooring)
+        mooring = add_mooring(station, name);
+    if (!mooring)
+        return;
+    bool came = !mooring->slot.connected;
+    mooring->slot.position = position;
+    mooring->slot.time = times_now();
+    mooring->slot.connected = true;
+    mooring->dirty = true;
+    save_within(station, came ? 0 : SLOT_INTERVAL);
+}
+
+void station_follower_gone(struct station *station, const char *name)
+{
+    struct mooring *mooring = find_mooring(station, name);
+    if (!mooring)
+        return;
+    mooring->slot.connected = false;
+    mooring->dirty = true;
+    save_within(station, 0);
+}
+
+/* Following. */
+
+static void dial_later(struct station *station);
+
+static void note_trouble(struct station *station, const char *reason)
+{
+    int64_t now = agent_now(station->agent);
+    bool news = strcmp(station->trouble, reason) != 0 || now - station->told >= TELL_AGAIN;
+    snprintf(station->trouble, sizeof station->trouble, "%s", reason);
+    if (!news)
+        return;
+    station->told = now;
+    log_warning("upstream-gone", "store=%s upstream=%s reason=\"%s\"", store_path(station->store),
+                station->follow, reason);
+}
+
+static void dial(uv_timer_t *timer)
+{
+    struct station *station = timer->data;
+    if (peer_dial(station, &station->sink) == ERR_OK)
+        return;
+    note_trouble(station, err_message());
+    dial_later(station);
+}
+
+/* With jitter, so that many followers do not come back at once. */
+static void dial_later(struct station *station)
+{
+    uint64_t jitter;
+    uint64_t half = station->pause / 2;
+    if (station->agent->stopping)
+        return;
+    hash_random(&jitter, sizeof jitter);
+    uv_timer_start(&station->redial, dial, half + jitter % (half + 1), 0);
+    station->pause = station->pause * 2 < REDIAL_MOST ? station->pause * 2 : REDIAL_MOST;
+}
+
+void station_following(struct station *station, const struct welcome *welcome)
+{
+    station->trouble[0] = '\0';
+    station->welcomed = agent_now(station->agent);
+    log_info("following", "store=%s upstream=%s node=%016llx behind=%llu",
+             store_path(station->store), station->follow, (unsigned long long)welcome->node_id,
+             (unsigned long long)(welcome->last.modseq - station->sink->sink.position.modseq));
+}
+
+void station_upstream_gone(struct station *station, const char *reason)
+{
+    if (station->welcomed && agent_now(station->agent) - station->welcomed >= LASTING)
+        station->pause = REDIAL_FIRST;
+    station->welcomed = 0;
+    note_trouble(station, reason);
+}
+
+void station_upstream_freed(struct station *station)
+{
+    station->sink = NULL;
+    dial_later(station);
+}
+
+/* From start to end. */
+
+void station_start(struct station *station)
+{
+    uv_loop_t *loop = &station->agent->loop;
+    uv_poll_init(loop, &station->wake, station->wake_fd);
+    uv_timer_init(loop, &station->poll);
+    uv_timer_init(loop, &station->saver);
+    uv_timer_init(loop, &station->redial);
+    station->wake.data = station->poll.data = station->saver.data = station;
+    station->redial.data = station->poll_work.data = station->save_work.data = station;
+    uv_poll_start(&station->wake, UV_READABLE, on_wake);
+    uv_timer_start(&station->poll, on_poll, POLL_INTERVAL, POLL_INTERVAL);
+    if (station->follow[0])
+        uv_timer_start(&station->redial, dial, 0, 0);
+}
+
+void station_stop(struct station *station)
+{
+    uv_close((uv_handle_t *)&station->wake, NULL);
+    uv_close((uv_handle_t *)&station->poll, NULL);
+    uv_close((uv_handle_t *)&station->saver, NULL);
+    uv_close((uv_handle_t *)&station->redial, NULL);
+}
+
+void station_close(struct station *station)
+{
+    if (collect_dirty(station) && store_maintain(station->store, write_slots, station))
+        log_warning("slots-not-written", "store=%s reason=\"%s\"", store_path(station->store),
+                    err_message());
+    release_saved(station);
+    wake_close(store_db(station->store), station->wake_fd);
+    free(station->moorings);
+    free(station);
+}
