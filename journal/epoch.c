@@ -1,10 +1,16 @@
 #include "journal/epoch.h"
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "journal/tables.h"
+
+#include <stdlib.h>
 
 #define KEY_SIZE 12u
 #define ROW_SIZE 44u
+#define MARK_KEY_SIZE 16u
+#define MARK_ROW_SIZE 32u /* with the CRC-32 */
+#define MARK_EPOCHS_MAX 4096u
 
 int epoch_compare(struct epoch_id a, struct epoch_id b)
 {
@@ -98,4 +104,173 @@ int epoch_body_decode(struct bytes from, struct epoch_body *body)
     if (!reader_done(&in) || body->node == 0 || body->owner.size > 400 || body->reason.size > 400)
         return fail(ERR_CORRUPT, "malformed epoch entry");
     return ERR_OK;
+}
+
+int epoch_highest(struct db_txn *txn, uint32_t *number)
+{
+    struct bytes key, value;
+    struct db_cursor *cursor;
+    struct epoch epoch;
+    *number = 0;
+    int rc = db_cursor_open(txn, TABLE_EPOCHS, &cursor);
+    if (rc)
+        return rc;
+    rc = db_last(cursor, &key, &value);
+    if (rc == ERR_OK)
+        rc = decode(key, value, &epoch);
+    if (rc == ERR_OK)
+        *number = epoch.id.number;
+    db_cursor_close(cursor);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+void epoch_encode(const struct epoch *epoch, struct buf *out)
+{
+    buf_varint(out, epoch->id.number);
+    buf_u64(out, epoch->id.node);
+    buf_varint(out, epoch->parent.number);
+    buf_u64(out, epoch->parent.node);
+    buf_varint(out, epoch->before.modseq);
+    buf_u64(out, epoch->before.chain);
+    buf_varint(out, epoch->first);
+    buf_u64(out, (uint64_t)epoch->time);
+}
+
+int epoch_decode(struct reader *from, struct epoch *epoch)
+{
+    epoch->id.number = read_varint32(from);
+    epoch->id.node = read_u64(from);
+    epoch->parent.number = read_varint32(from);
+    epoch->parent.node = read_u64(from);
+    epoch->before.modseq = read_varint(from);
+    epoch->before.chain = read_u64(from);
+    epoch->first = read_varint(from);
+    epoch->time = (int64_t)read_u64(from);
+    if (from->failed || epoch->id.number == 0 || epoch->id.node == 0 ||
+        epoch->parent.number >= epoch->id.number || epoch->first <= epoch->before.modseq)
+        return fail(ERR_CORRUPT, "malformed epoch");
+    return ERR_OK;
+}
+
+int epoch_path(struct db_txn *txn, struct epoch_id tip, struct epoch_path *path)
+{
+    size_t capacity = 0;
+    *path = (struct epoch_path){0};
+    while (tip.number) {
+        if (path->count == capacity) {
+            capacity = capacity ? capacity * 2 : 16;
+            struct epoch *epochs = realloc(path->epochs, capacity * sizeof *epochs);
+            if (!epochs) {
+                epoch_path_free(path);
+                return fail(ERR_NOMEM, "out of memory");
+            }
+            path->epochs = epochs;
+        }
+        struct epoch *epoch = &path->epochs[path->count];
+        int rc = epoch_get(txn, tip, epoch);
+        if (rc == ERR_END ||
+            (rc == ERR_OK && (epoch->parent.number >= tip.number || path->count == EPOCH_PATH_MAX)))
+            rc = fail(ERR_CORRUPT, "table of epochs: epoch %u is missing or malformed", tip.number);
+        if (rc) {
+            epoch_path_free(path);
+            return rc;
+        }
+        path->count++;
+        tip = epoch->parent;
+    }
+    for (size_t i = 0; i < path->count / 2; i++) {
+        struct epoch swap = path->epochs[i];
+        path->epochs[i] = path->epochs[path->count - 1 - i];
+        path->epochs[path->count - 1 - i] = swap;
+    }
+    return ERR_OK;
+}
+
+void epoch_path_free(struct epoch_path *path)
+{
+    free(path->epochs);
+    *path = (struct epoch_path){0};
+}
+
+static struct bytes mark_key(uint8_t key[MARK_KEY_SIZE], uint64_t mailbox, uint64_t modseq)
+{
+    save_be64(key, mailbox);
+    save_be64(key + 8, modseq);
+    return bytes_of(key, MARK_KEY_SIZE);
+}
+
+int mark_put(struct db_txn *txn, const struct mark *mark)
+{
+    uint8_t key[MARK_KEY_SIZE];
+    uint8_t row[MARK_ROW_SIZE];
+    struct bytes k = mark_key(key, mark->mailbox, mark->modseq);
+    save_u32(row, mark->epoch.number);
+    save_u64(row + 4, mark->epoch.node);
+    save_u64(row + 12, mark->taken.modseq);
+    save_u64(row + 20, mark->taken.chain);
+    save_u32(row + 28, hash_crc32(key, sizeof key) ^ hash_crc32(row, MARK_ROW_SIZE - 4));
+    return db_put(txn, TABLE_MARKS, k, bytes_of(row, sizeof row));
+}
+
+static int mark_decode(struct bytes key, struct bytes row, struct mark *mark)
+{
+    if (key.size != MARK_KEY_SIZE || row.size != MARK_ROW_SIZE ||
+        load_u32(row.data + 28) !=
+            (hash_crc32(key.data, key.size) ^ hash_crc32(row.data, MARK_ROW_SIZE - 4)))
+        return fail(ERR_CORRUPT, "table of marks: damaged");
+    *mark = (struct mark){
+        .mailbox = load_be64(key.data),
+        .modseq = load_be64(key.data + 8),
+        .epoch = {.number = load_u32(row.data), .node = load_u64(row.data + 4)},
+        .taken = {.modseq = load_u64(row.data + 12), .chain = load_u64(row.data + 20)}};
+    return ERR_OK;
+}
+
+int mark_next(struct db_txn *txn, struct mark *mark)
+{
+    uint8_t key[MARK_KEY_SIZE];
+    struct bytes found, row;
+    struct db_cursor *cursor;
+    int rc = db_cursor_open(txn, TABLE_MARKS, &cursor);
+    if (rc)
+        return rc;
+    rc = db_seek(cursor, mark_key(key, mark->mailbox, mark->modseq + 1), &found, &row);
+    if (rc == ERR_OK)
+        rc = mark_decode(found, row, mark);
+    db_cursor_close(cursor);
+    return rc;
+}
+
+void mark_body_encode(const struct mark *mark, const struct epoch *epochs, size_t count,
+                      struct buf *out)
+{
+    buf_varint(out, mark->epoch.number);
+    buf_u64(out, mark->epoch.node);
+    buf_varint(out, mark->taken.modseq);
+    buf_u64(out, mark->taken.chain);
+    buf_varint(out, count);
+    for (size_t i = 0; i < count; i++)
+        epoch_encode(&epochs[i], out);
+}
+
+int mark_body_decode(struct bytes from, struct mark *mark,
+                     int (*each)(const struct epoch *epoch, void *arg), void *arg)
+{
+    struct reader in = reader_of(from);
+    mark->epoch.number = read_varint32(&in);
+    mark->epoch.node = read_u64(&in);
+    mark->taken.modseq = read_varint(&in);
+    mark->taken.chain = read_u64(&in);
+    uint64_t count = read_varint(&in);
+    if (in.failed || count > MARK_EPOCHS_MAX)
+        return fail(ERR_CORRUPT, "malformed mark");
+    for (uint64_t i = 0; i < count; i++) {
+        struct epoch epoch;
+        int rc = epoch_decode(&in, &epoch);
+        if (rc == ERR_OK && each)
+            rc = each(&epoch, arg);
+        if (rc)
+            return rc;
+    }
+    return reader_done(&in) ? ERR_OK : fail(ERR_CORRUPT, "malformed mark");
 }

@@ -1,5 +1,5 @@
 /* Epochs: which node was master from which entry on. They form a tree, small, replicated, kept for
- * ever. */
+ * ever. Marks: what merges took in of other branches of that tree; kept like the epochs. */
 #ifndef SHIPLOG_JOURNAL_EPOCH_H
 #define SHIPLOG_JOURNAL_EPOCH_H
 
@@ -25,6 +25,20 @@ int epoch_get(struct db_txn *txn, struct epoch_id id, struct epoch *epoch); /* E
 int epoch_put(struct db_txn *txn, const struct epoch *epoch);
 /* In ascending order; *id starts at zero and is advanced. ERR_END: no more. */
 int epoch_next(struct db_txn *txn, struct epoch_id *id, struct epoch *epoch);
+int epoch_highest(struct db_txn *txn, uint32_t *number); /* of all that are known; 0: none */
+
+/* One epoch's bytes within an entry or a message. */
+void epoch_encode(const struct epoch *epoch, struct buf *out);
+int epoch_decode(struct reader *from, struct epoch *epoch); /* ERR_CORRUPT */
+
+/* The epochs from the first to `tip`, as the tree has them: how a branch came about. */
+#define EPOCH_PATH_MAX 65536u
+struct epoch_path {
+    struct epoch *epochs; /* root first; free with epoch_path_free() */
+    size_t count;
+};
+int epoch_path(struct db_txn *txn, struct epoch_id tip, struct epoch_path *path); /* ERR_CORRUPT */
+void epoch_path_free(struct epoch_path *path);
 
 /* The body of an epoch entry. Texts are views. */
 struct epoch_body {
@@ -35,5 +49,25 @@ struct epoch_body {
 };
 void epoch_body_encode(const struct epoch_body *body, struct buf *out);
 int epoch_body_decode(struct bytes from, struct epoch_body *body); /* ERR_CORRUPT */
+
+/* A merge's note of what it took in: everything up to `taken`, a position of `epoch`. */
+struct mark {
+    uint64_t mailbox;      /* id; 0: the whole store */
+    uint64_t modseq;       /* of the mark's own entry */
+    struct epoch_id epoch; /* of the branch that was taken in */
+    struct position taken;
+};
+int mark_put(struct db_txn *txn, const struct mark *mark);
+/* In the order of mailboxes, then modseqs; *mark starts at zero and is advanced. ERR_END: no more.
+ */
+int mark_next(struct db_txn *txn, struct mark *mark);
+
+/* The body of a mark entry behind its facts: the mark, and the epochs of the other branch, so that
+ * every node learns them. */
+void mark_body_encode(const struct mark *mark, const struct epoch *epochs, size_t count,
+                      struct buf *out);
+/* `each` is called for every epoch. ERR_CORRUPT; or what `each` returned. */
+int mark_body_decode(struct bytes from, struct mark *mark,
+                     int (*each)(const struct epoch *epoch, void *arg), void *arg);
 
 #endif

@@ -17,7 +17,9 @@
     X(KEYWORDS, "keywords")   /* hash of a keyword set → its names */                            \
     X(SEEN, "seen")           /* mailbox id, user → UIDs that this user has seen */              \
     X(META, "meta")           /* mailbox id or 0, user, key → value */                           \
-    X(STOPS, "stops")         /* mailbox id → the entry at which a replica stopped applying */
+    X(STOPS, "stops")         /* mailbox id → why and from which entry on it is not followed */  \
+    X(MARKS, "marks")         /* mailbox id or 0, modseq → what a merge took in */               \
+    X(GARBAGE, "garbage")     /* local number → whose records are left to be removed */
 
 enum table {
 #define X(symbol, name) TABLE_##symbol,

@@ -27,9 +27,8 @@ static void tally(struct header *header, const struct record *record, uint64_t s
         header->unseen += sign;
 }
 
-/* One record becomes another; NULL: there is none. */
-static int rewrite(struct tx *tx, struct box *box, const struct record *before,
-                   const struct record *after)
+int apply_record(struct tx *tx, struct box *box, const struct record *before,
+                 const struct record *after)
 {
     uint32_t number = box->header.number;
     tally(&box->header, before, (uint64_t)-1);
@@ -77,7 +76,7 @@ static int apply_append(struct tx *tx, struct box *box, const struct change *cha
         if (rc == ERR_OK)
             rc = differs(box, record->uid, "a record is there already");
         else if (rc == ERR_END)
-            rc = rewrite(tx, box, NULL, record);
+            rc = apply_record(tx, box, NULL, record);
     }
     return rc;
 }
@@ -97,7 +96,7 @@ static int apply_expunge(struct tx *tx, struct box *box, const struct change *ch
         after.successor = change->successor;
         after.modseq = change->modseq;
         after.changed = change->time;
-        rc = rewrite(tx, box, &before, &after);
+        rc = apply_record(tx, box, &before, &after);
     }
     return rc;
 }
@@ -110,9 +109,9 @@ static int apply_bury(struct tx *tx, struct box *box, const struct change *chang
         const struct record *tombstone = &change->records[i];
         rc = record_get(tx->db, box->header.number, tombstone->uid, &before);
         if (rc == ERR_OK)
-            rc = rewrite(tx, box, &before, tombstone);
+            rc = apply_record(tx, box, &before, tombstone);
         else if (rc == ERR_END)
-            rc = rewrite(tx, box, NULL, tombstone);
+            rc = apply_record(tx, box, NULL, tombstone);
     }
     return rc;
 }
@@ -137,7 +136,7 @@ static int apply_flags(struct tx *tx, struct box *box, const struct change *chan
         after.keywords = keywords;
         after.modseq = change->modseq;
         after.changed = change->time;
-        rc = rewrite(tx, box, &before, &after);
+        rc = apply_record(tx, box, &before, &after);
     }
     return rc;
 }
@@ -157,7 +156,7 @@ static int raise(struct tx *tx, struct box *box, const struct change *change)
         struct record after = before;
         after.modseq = change->modseq;
         after.changed = change->time;
-        rc = rewrite(tx, box, &before, &after);
+        rc = apply_record(tx, box, &before, &after);
         if (rc)
             return rc;
     }
@@ -179,7 +178,7 @@ static int apply_purge(struct tx *tx, struct box *box, const struct change *chan
             for (size_t k = 0; k < count && records[k].uid <= range.last; k++) {
                 if (record_live(&records[k]))
                     return differs(box, records[k].uid, "live, but purged");
-                rc = rewrite(tx, box, &records[k], NULL);
+                rc = apply_record(tx, box, &records[k], NULL);
                 if (rc)
                     return rc;
             }
@@ -229,6 +228,21 @@ static int apply_meta(struct tx *tx, struct box *box, const struct change *chang
     *items -= meta_digest(change->user, change->key, &before);
     *items += meta_digest(change->user, change->key, &after);
     return meta_put(tx->db, id, change->user, change->key, &after);
+}
+
+static int learn_epoch(const struct epoch *epoch, void *arg)
+{
+    struct tx *tx = arg;
+    struct epoch known;
+    int rc = epoch_get(tx->db, epoch->id, &known);
+    return rc == ERR_END ? epoch_put(tx->db, epoch) : rc;
+}
+
+int apply_mark(struct tx *tx, const struct change *change)
+{
+    struct mark mark = {.mailbox = change->mailbox, .modseq = change->modseq};
+    int rc = mark_body_decode(change->mark, &mark, learn_epoch, tx);
+    return rc ? rc : mark_put(tx->db, &mark);
 }
 
 static int apply_name(struct tx *tx, struct box *box, const struct facts *old,
@@ -299,6 +313,9 @@ int apply_change(struct tx *tx, struct box *box, const struct change *change)
         break;
     case ENTRY_BURY:
         rc = apply_bury(tx, box, change);
+        break;
+    case ENTRY_MARK:
+        rc = apply_mark(tx, change);
         break;
     default:
         break;

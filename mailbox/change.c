@@ -414,6 +414,9 @@ int change_encode(const struct change *change, struct buf *out)
     case ENTRY_META:
         put_meta(change, out);
         break;
+    case ENTRY_MARK:
+        buf_bytes(out, change->mark);
+        break;
     default:
         break;
     }
@@ -452,6 +455,9 @@ static int decode_body(struct reader *in, struct change *change)
         return read_seen(in, change);
     case ENTRY_META:
         return read_meta(in, change);
+    case ENTRY_MARK:
+        change->mark = read_bytes(in);
+        return ERR_OK;
     default:
         return fail(ERR_CORRUPT, "an entry of kind %s cannot be about mail",
                     entry_kind_name(change->kind));
@@ -470,7 +476,7 @@ int change_decode(const struct entry *entry, struct change *change)
     if (change->mailbox)
         rc = facts_decode(&in, change->modseq, &change->before, &change->after,
                           &change->facts_changed);
-    else if (change->kind != ENTRY_META)
+    else if (change->kind != ENTRY_META && change->kind != ENTRY_MARK)
         rc = fail(ERR_CORRUPT, "journal entry %llu: no mailbox", (unsigned long long)entry->modseq);
     if (rc == ERR_OK)
         rc = decode_body(&in, change);

@@ -76,6 +76,8 @@ struct change {
     struct bytes key;
     enum value_state value_after_state;
     struct bytes value_after;
+
+    struct bytes mark; /* mark: its body (journal/epoch.h) */
 };
 
 void change_reset(struct change *change); /* empties it, keeps its memory */

@@ -7,6 +7,7 @@
 #include "journal/tables.h"
 #include "mailbox/content.h"
 #include "mailbox/header.h"
+#include "mailbox/stop.h"
 #include "mailbox/tx.h"
 #include "mailbox/values.h"
 #include "mailbox/view.h"
@@ -159,7 +160,7 @@ static int check_mailbox(struct check *check, struct db_txn *txn, const struct h
               "its header counts %llu messages and %llu tombstones, there are %llu and %llu",
               (unsigned long long)header->messages, (unsigned long long)header->tombstones,
               (unsigned long long)counted.messages, (unsigned long long)counted.tombstones);
-    rc = store_stop(txn, header->id, &stop);
+    rc = stop_get(txn, header->id, &stop);
     if (rc == ERR_OK)
         wrong(check, place, "stopped before entry %llu: %s", (unsigned long long)stop.modseq,
               stop.reason);

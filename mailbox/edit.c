@@ -37,7 +37,7 @@ int edit_finish(struct tx *tx, struct box *box, struct change *change, bool visi
 {
     uint64_t previous = box ? box->header.lastmodseq : tx->node.meta_modseq;
     tx->records += change_size(change);
-    if (tx->records > MAILBOX_COMMIT_RECORDS)
+    if (tx->records > MAILBOX_COMMIT_RECORDS && !tx->merging)
         return fail(ERR_INVALID, "one commit about more than %u messages", MAILBOX_COMMIT_RECORDS);
     if (box && visible)
         change->after.highestmodseq = change->modseq;

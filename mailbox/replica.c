@@ -13,70 +13,21 @@
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/content.h"
+#include "mailbox/stop.h"
 #include "mailbox/tx.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define REASON_SIZE sizeof(((struct stop *)0)->reason)
-
 struct apply {
     const struct batch *batch;
     struct stop *stops; /* found out in earlier runs of this batch */
     size_t stop_count;
-    struct stop damaged; /* found out in this run; mailbox 0: none */
+    struct stop damaged; /* found out in this run */
+    bool is_damaged;
     struct position position;
 };
-
-static int stop_decode(struct bytes key, struct bytes value, struct stop *stop)
-{
-    if (key.size != 8 || value.size < 8 || value.size - 8 >= REASON_SIZE)
-        return fail(ERR_CORRUPT, "table of stops: of a wrong size");
-    *stop = (struct stop){.mailbox = load_be64(key.data), .modseq = load_u64(value.data)};
-    memcpy(stop->reason, value.data + 8, value.size - 8);
-    return ERR_OK;
-}
-
-int store_stop(struct db_txn *txn, uint64_t mailbox, struct stop *stop)
-{
-    uint8_t key[8];
-    struct bytes value;
-    save_be64(key, mailbox);
-    int rc = db_get(txn, TABLE_STOPS, bytes_of(key, sizeof key), &value);
-    return rc ? rc : stop_decode(bytes_of(key, sizeof key), value, stop);
-}
-
-int store_stop_next(struct db_txn *txn, uint64_t *mailbox, struct stop *stop)
-{
-    uint8_t key[8];
-    struct bytes found, value;
-    struct db_cursor *cursor;
-    if (*mailbox == UINT64_MAX)
-        return ERR_END;
-    save_be64(key, *mailbox + 1);
-    int rc = db_cursor_open(txn, TABLE_STOPS, &cursor);
-    if (rc)
-        return rc;
-    rc = db_seek(cursor, bytes_of(key, sizeof key), &found, &value);
-    if (rc == ERR_OK)
-        rc = stop_decode(found, value, stop);
-    db_cursor_close(cursor);
-    if (rc == ERR_OK)
-        *mailbox = stop->mailbox;
-    return rc;
-}
-
-static int stop_put(struct db_txn *txn, const struct stop *stop)
-{
-    uint8_t key[8];
-    uint8_t value[8 + REASON_SIZE];
-    size_t size = strlen(stop->reason);
-    save_be64(key, stop->mailbox);
-    save_u64(value, stop->modseq);
-    memcpy(value + 8, stop->reason, size);
-    return db_put(txn, TABLE_STOPS, bytes_of(key, sizeof key), bytes_of(value, 8 + size));
-}
 
 static int apply_epoch(struct tx *tx, const struct entry *entry)
 {
@@ -131,16 +82,16 @@ static int apply_mail(struct tx *tx, const struct entry *entry)
 }
 
 /* Of a stopped mailbox only name and state are followed, so that other mailboxes can have the names
- * that it leaves. */
+ * that it leaves; and marks are kept. */
 static int apply_stopped(struct tx *tx, const struct entry *entry)
 {
     struct box *box;
     int rc = change_decode(entry, &tx->change);
-    if (rc)
-        return rc;
+    if (rc == ERR_OK && tx->change.kind == ENTRY_MARK)
+        rc = apply_mark(tx, &tx->change);
     tx->change.facts_changed &= FACT_NAME | FACT_STATE;
-    if (!tx->change.facts_changed || tx->change.after.state == MAILBOX_PURGED)
-        return ERR_OK;
+    if (rc || !tx->change.facts_changed)
+        return rc;
     struct change facts = {.kind = ENTRY_HEADER,
                            .mailbox = entry->mailbox,
                            .modseq = entry->modseq,
@@ -148,49 +99,49 @@ static int apply_stopped(struct tx *tx, const struct entry *entry)
                            .after = tx->change.after,
                            .facts_changed = tx->change.facts_changed};
     rc = tx_box(tx, entry->mailbox, &box);
+    if (rc == ERR_END)
+        rc = tx_box_new(tx, entry->mailbox, &box);
     if (rc)
-        return rc == ERR_END ? ERR_OK : rc;
-    uint64_t last = box->header.lastmodseq;
+        return rc;
+    struct header before = box->header;
     rc = apply_change(tx, box, &facts);
-    box->header.lastmodseq = last;
+    box->header.lastmodseq = before.lastmodseq;
+    box->header.changed = before.changed;
     return rc;
 }
 
-static bool is_stopped(struct tx *tx, const struct apply *apply, const struct entry *entry, int *rc)
+/* Whether the mailbox of this entry is not followed here; a stop that was found out in an earlier
+ * run of this batch is written down when its entry comes. */
+static int find_stop(struct tx *tx, const struct apply *apply, const struct entry *entry,
+                     bool *stopped)
 {
     struct stop stop;
-    *rc = ERR_OK;
-    if (!entry->mailbox)
-        return false;
-    int found = store_stop(tx->db, entry->mailbox, &stop);
-    if (found == ERR_OK)
-        return true;
-    if (found != ERR_END) {
-        *rc = found;
-        return false;
-    }
+    int rc = stop_get(tx->db, entry->mailbox, &stop);
+    *stopped = rc == ERR_OK && (stop.state == STOP_WAITING || entry->modseq < stop.modseq);
+    if (rc != ERR_END)
+        return rc;
     for (size_t i = 0; i < apply->stop_count; i++) {
         if (apply->stops[i].mailbox == entry->mailbox && apply->stops[i].modseq <= entry->modseq) {
-            *rc = stop_put(tx->db, &apply->stops[i]);
-            return true;
+            *stopped = true;
+            return stop_put(tx->db, &apply->stops[i]);
         }
     }
-    return false;
+    return ERR_OK;
 }
 
 static int apply_entry(struct tx *tx, struct apply *apply, const struct entry *entry)
 {
-    int rc;
+    bool stopped;
     if (entry->kind == ENTRY_EPOCH)
         return apply_epoch(tx, entry);
-    bool stopped = is_stopped(tx, apply, entry, &rc);
+    int rc = find_stop(tx, apply, entry, &stopped);
     if (rc)
         return rc;
     rc = stopped ? apply_stopped(tx, entry) : apply_mail(tx, entry);
-    if (!stopped && entry->mailbox && (rc == ERR_DIFFERS || rc == ERR_CORRUPT) &&
-        db_txn_error(tx->db) == ERR_OK) {
+    if (!stopped && (rc == ERR_DIFFERS || rc == ERR_CORRUPT) && db_txn_error(tx->db) == ERR_OK) {
+        apply->is_damaged = true;
         apply->damaged = (struct stop){.mailbox = entry->mailbox, .modseq = entry->modseq};
-        snprintf(apply->damaged.reason, REASON_SIZE, "%s", err_message());
+        snprintf(apply->damaged.reason, sizeof apply->damaged.reason, "%s", err_message());
     }
     return rc;
 }
@@ -257,7 +208,7 @@ static int apply_batch(struct tx *tx, void *arg)
 {
     struct apply *apply = arg;
     const struct batch *batch = apply->batch;
-    apply->damaged = (struct stop){0};
+    apply->is_damaged = false;
     if (tx->node.role != ROLE_REPLICA)
         return fail(ERR_REFUSED, "%s: not a replica", store_path(tx->store));
     int rc = take_identity(tx, batch);
@@ -275,6 +226,8 @@ static int apply_batch(struct tx *tx, void *arg)
     /* Content of a stopped mailbox's messages has nobody who refers to it. */
     for (size_t i = 0; i < batch->draft_count && rc == ERR_OK; i++)
         rc = content_drop_unreferenced(tx->db, draft_guid(batch->drafts[i]));
+    if (rc == ERR_OK)
+        rc = stop_settle(tx);
     apply->position = tx->window.last;
     return rc;
 }
@@ -295,7 +248,7 @@ int store_apply(struct store *store, const struct batch *batch, struct position 
     int rc;
     do {
         rc = store_maintain(store, apply_batch, &apply);
-        if (rc && apply.damaged.mailbox && remember_stop(&apply) == ERR_OK)
+        if (rc && apply.is_damaged && remember_stop(&apply) == ERR_OK)
             rc = ERR_AGAIN;
     } while (rc == ERR_AGAIN);
     *position = apply.position;

@@ -17,6 +17,8 @@
 
 #define NODE_KEY "node"
 #define COMMIT_MAX_BYTES (8u << 20) /* of the entries of one commit */
+#define MERGE_MAX_BYTES                                                                            \
+    (64u << 20) /* of one that merges a mailbox: as many as there are differences */
 
 struct store {
     struct db *db;
@@ -44,7 +46,8 @@ static int node_load(struct db_txn *txn, struct node *node)
         return fail(ERR_NEWER, "the store has format %u; this program knows %u", node->format,
                     STORE_FORMAT);
     uint8_t role = read_u8(&in);
-    uint8_t fenced = read_u8(&in);
+    uint8_t fence = read_u8(&in);
+    uint8_t discard = read_u8(&in);
     node->store_id = read_u64(&in);
     node->node_id = read_u64(&in);
     node->epoch.number = read_u32(&in);
@@ -60,12 +63,13 @@ static int node_load(struct db_txn *txn, struct node *node)
     struct bytes domain = read_bytes(&in);
     struct bytes master = read_bytes(&in);
     uint32_t crc = hash_crc32(value.data, (size_t)(in.at - value.data));
-    if (read_u32(&in) != crc || !reader_done(&in) || role > ROLE_REPLICA || fenced > 1 ||
-        user.size >= sizeof node->owner.user || domain.size >= sizeof node->owner.domain ||
-        master.size >= sizeof node->master)
+    if (read_u32(&in) != crc || !reader_done(&in) || role > ROLE_REPLICA || fence > FENCE_BEHIND ||
+        discard > 1 || user.size >= sizeof node->owner.user ||
+        domain.size >= sizeof node->owner.domain || master.size >= sizeof node->master)
         return fail(ERR_CORRUPT, "the store's knowledge of itself is damaged");
     node->role = (enum role)role;
-    node->fenced = fenced;
+    node->fence = (enum fence)fence;
+    node->discard = discard;
     memcpy(node->owner.user, user.data, user.size);
     memcpy(node->owner.domain, domain.data, domain.size);
     memcpy(node->master, master.data, master.size);
@@ -77,7 +81,8 @@ static int node_save(struct db_txn *txn, const struct node *node)
     struct buf out = {0};
     buf_u32(&out, node->format);
     buf_u8(&out, (uint8_t)node->role);
-    buf_u8(&out, node->fenced);
+    buf_u8(&out, (uint8_t)node->fence);
+    buf_u8(&out, node->discard);
     buf_u64(&out, node->store_id);
     buf_u64(&out, node->node_id);
     buf_u32(&out, node->epoch.number);
@@ -170,7 +175,8 @@ int tx_set_role(struct tx *tx, enum role role, const char *master)
     if (master && strlen(master) > PEER_MAX_SIZE)
         return fail(ERR_INVALID, "%s: more than %u bytes", master, PEER_MAX_SIZE);
     tx->node.role = role;
-    tx->node.fenced = false;
+    tx->node.fence = FENCE_NONE;
+    tx->notify = true;
     snprintf(tx->node.master, sizeof tx->node.master, "%s", master ? master : "");
     tx->node_dirty = true;
     return ERR_OK;
@@ -219,6 +225,8 @@ int tx_box_new(struct tx *tx, uint64_t id, struct box **out)
 
 uint64_t tx_next_modseq(const struct tx *tx)
 {
+    if (tx->jump)
+        return tx->jump;
     return (tx->waiting.size ? tx->waiting_entry.modseq : tx->window.last.modseq) + 1;
 }
 
@@ -257,14 +265,17 @@ int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t p
         return rc;
     tx->waiting_entry = entry;
     tx->bytes += tx->waiting.size;
-    if (tx->bytes > COMMIT_MAX_BYTES)
-        return fail(ERR_INVALID, "one commit of more than %u bytes of changes", COMMIT_MAX_BYTES);
+    uint64_t most = tx->merging ? MERGE_MAX_BYTES : COMMIT_MAX_BYTES;
+    if (tx->bytes > most)
+        return fail(ERR_INVALID, "one commit of more than %llu bytes of changes",
+                    (unsigned long long)most);
     return ERR_OK;
 }
 
-int tx_open_epoch(struct tx *tx, const char *reason)
+int tx_open_epoch(struct tx *tx, const char *reason, uint64_t first, uint32_t number)
 {
     char owner[400];
+    uint32_t highest;
     struct epoch_id parent = tx->node.epoch;
     owner_print(&tx->node.owner, owner);
     struct epoch_body body = {.node = tx->node.node_id,
@@ -272,14 +283,22 @@ int tx_open_epoch(struct tx *tx, const char *reason)
                               .owner = bytes_text(owner),
                               .reason = bytes_text(reason)};
     int rc = flush_waiting(tx, true);
+    if (rc == ERR_OK)
+        rc = epoch_highest(tx->db, &highest);
     if (rc)
         return rc;
-    tx->node.epoch = (struct epoch_id){.number = parent.number + 1, .node = tx->node.node_id};
+    if (highest < number)
+        highest = number;
+    if (highest < parent.number)
+        highest = parent.number;
+    tx->node.epoch = (struct epoch_id){.number = highest + 1, .node = tx->node.node_id};
     tx->node_dirty = true;
+    if (first > tx->window.last.modseq)
+        tx->jump = first;
     struct epoch epoch = {.id = tx->node.epoch,
                           .parent = parent,
                           .before = tx->window.last,
-                          .first = tx->window.last.modseq + 1,
+                          .first = tx_next_modseq(tx),
                           .time = tx->time};
     rc = epoch_put(tx->db, &epoch);
     if (rc)
@@ -290,6 +309,7 @@ int tx_open_epoch(struct tx *tx, const char *reason)
                       : tx_journal(tx, ENTRY_EPOCH, 0, tx->node.meta_modseq, tx->node.meta,
                                    buf_view(&bytes));
     buf_free(&bytes);
+    tx->jump = 0;
     tx->node.meta_modseq = epoch.first;
     return rc;
 }
@@ -377,7 +397,7 @@ static int init_tables(struct tx *tx, void *arg)
     struct position start = {.chain = entry_chain_start(tx->node.store_id)};
     int rc = journal_start(tx->db, start);
     tx->window = (struct journal_window){.base = start, .last = start};
-    return rc ? rc : tx_open_epoch(tx, "made");
+    return rc ? rc : tx_open_epoch(tx, "made", 0, 0);
 }
 
 enum access { ACCESS_READ, ACCESS_CHANGE, ACCESS_MAINTAIN, ACCESS_INIT };
@@ -392,17 +412,23 @@ static int notice_copy(struct tx *tx)
     tx->node.file = file;
     tx->node.node_id = hash_random_id();
     tx->node_dirty = true;
-    return tx->node.role == ROLE_MASTER ? tx_open_epoch(tx, "the data file was copied or restored")
-                                        : ERR_OK;
+    return tx->node.role == ROLE_MASTER
+               ? tx_open_epoch(tx, "the data file was copied or restored", 0, 0)
+               : ERR_OK;
 }
 
 static int refuse_changes(const struct tx *tx)
 {
     const struct node *node = &tx->node;
     const char *path = store_path(tx->store);
-    if (node->fenced)
+    if (node->fence == FENCE_EPOCH)
         return fail(ERR_REFUSED,
                     "%s: fenced: another node was promoted; demote or promote this one", path);
+    if (node->fence == FENCE_BEHIND)
+        return fail(ERR_REFUSED,
+                    "%s: fenced: a replica is further than this master, which has lost commits (an "
+                    "old backup?): promote it to take them back from the replica, or demote it",
+                    path);
     if (node->role != ROLE_REPLICA)
         return ERR_OK;
     if (node->master[0])
@@ -455,7 +481,7 @@ static int run_once(struct store *store, enum access access, int (*work)(struct 
         return rc;
     }
     rc = tx_finish(&tx);
-    *changed = tx.bytes > 0;
+    *changed = tx.bytes > 0 || tx.notify;
     if (rc == ERR_OK)
         rc = db_commit(tx.db);
     else

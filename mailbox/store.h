@@ -22,11 +22,19 @@ struct tx;
 
 enum role { ROLE_MASTER, ROLE_REPLICA };
 
+/* Why a node refuses changes although nobody demoted it. The numbers are on disk. */
+enum fence {
+    FENCE_NONE,
+    FENCE_EPOCH, /* it met a later epoch: another node was promoted */
+    FENCE_BEHIND /* a replica is further than this master ever was: it lost commits */
+};
+
 /* What a node knows of itself. */
 struct node {
     uint32_t format;
     enum role role;
-    bool fenced;
+    enum fence fence;
+    bool discard; /* a replica whose own changes are thrown away at the next contact, not merged */
     uint64_t store_id; /* shared by all copies; 0: a replica that has met no master yet */
     uint64_t node_id;  /* of this copy */
     struct epoch_id epoch;
@@ -82,8 +90,10 @@ const struct node *tx_node(const struct tx *tx);
 const struct journal_window *tx_window(const struct tx *tx);
 void tx_set_actor(struct tx *tx, const char *actor); /* for the changes that follow; copied */
 int tx_set_role(struct tx *tx, enum role role, const char *master); /* master may be NULL */
-int tx_open_epoch(struct tx *tx, const char *reason); /* this node is the master from here on */
-int64_t tx_time(const struct tx *tx);                 /* of the changes of this transaction */
+/* This node is the master from here on. The epoch's first entry gets the modseq `first`, above
+ * every other; 0: the next. Its number is above `number`, and above all that are known here. */
+int tx_open_epoch(struct tx *tx, const char *reason, uint64_t first, uint32_t number);
+int64_t tx_time(const struct tx *tx); /* of the changes of this transaction */
 
 /* What a replica was given: whole commits, in order. */
 struct batch {
@@ -95,20 +105,10 @@ struct batch {
 };
 /* Applies them in one transaction together with the new position: each entry's CRC-32, chain and
  * the digest after it are checked. A mailbox whose digest differs stops at that entry (see
- * store_stop()), the others go on. ERR_PROTOCOL: entries that do not continue this journal, or are
- * no whole commits; ERR_REFUSED: not a replica, or of another store. After an error nothing was
+ * mailbox/stop.h), the others go on. ERR_PROTOCOL: entries that do not continue this journal, or
+ * are no whole commits; ERR_REFUSED: not a replica, or of another store. After an error nothing was
  * changed. */
 int store_apply(struct store *store, const struct batch *batch, struct position *position);
-
-/* Why and where a replica stopped applying entries to a mailbox. ERR_END: it did not. */
-struct stop {
-    uint64_t mailbox;
-    uint64_t modseq; /* the first entry that was not applied */
-    char reason[200];
-};
-int store_stop(struct db_txn *txn, uint64_t mailbox, struct stop *stop);
-int store_stop_next(struct db_txn *txn, uint64_t *mailbox,
-                    struct stop *stop); /* *mailbox starts at 0 and is advanced */
 
 /* The datagram socket in the store's directory by which commits wake the agent (agent/wake.h). */
 #define STORE_WAKE_SOCKET "agent.sock"

@@ -35,6 +35,9 @@ struct tx {
     int64_t time;
     char actor[ACTOR_MAX_SIZE + 1];
     bool node_dirty;
+    bool notify;      /* the agent has to know although no entry was made */
+    bool merging;     /* the commit may be as large as the differences that it merges */
+    uint64_t jump;    /* modseq of the next entry, which opens an epoch; 0: the next one */
     uint64_t records; /* that the entries so far are about */
     uint64_t bytes;   /* of the entries so far */
     /* The newest entry waits here: only the last of a commit carries the end-of-commit flag. */
@@ -62,5 +65,11 @@ int tx_finish(struct tx *tx);
 /* Carries out a change (mailbox/apply.c), at a master before it is journaled, at a replica from the
  * journal. `box` is NULL for the store's own. */
 int apply_change(struct tx *tx, struct box *box, const struct change *change);
+/* A mark alone: every node keeps them, also of mailboxes that it does not follow just now. */
+int apply_mark(struct tx *tx, const struct change *change);
+/* One record becomes another, with all that follows for counts, digest and content; NULL: there is
+ * none. */
+int apply_record(struct tx *tx, struct box *box, const struct record *before,
+                 const struct record *after);
 
 #endif

@@ -33,6 +33,8 @@ const struct command commands[] = {
     {"digest", "digest", 0, 0, cmd_digest, false, false},
     {"check", "check", 0, 0, cmd_check, false, false},
     {"status", "status", 0, 0, cmd_status, false, false},
+    {"promote", "promote [--force]", 0, 0, cmd_promote, false, false},
+    {"demote", "demote [--follow ADDRESS] [--discard]", 0, 0, cmd_demote, false, false},
     {"slots", "slots [drop NAME]", 0, 2, cmd_slots, false, false},
     {"journal", "journal status|trim|verify [--keep N | --before WHEN]", 1, 1, cmd_journal, false,
      false},

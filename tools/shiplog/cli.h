@@ -88,5 +88,7 @@ int cmd_check(struct cli *cli);
 int cmd_status(struct cli *cli);
 int cmd_journal(struct cli *cli);
 int cmd_slots(struct cli *cli);
+int cmd_promote(struct cli *cli);
+int cmd_demote(struct cli *cli);
 
 #endif

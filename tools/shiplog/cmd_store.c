@@ -4,6 +4,7 @@
 #include "base/times.h"
 #include "journal/slots.h"
 #include "mailbox/check.h"
+#include "mailbox/stop.h"
 #include "tools/shiplog/cli.h"
 
 #include <inttypes.h>
@@ -42,7 +43,7 @@ static int collect_stops(struct db_txn *txn, struct facts_of_store *facts)
     struct stop stop;
     uint64_t id = 0;
     int rc;
-    while ((rc = store_stop_next(txn, &id, &stop)) == ERR_OK) {
+    while ((rc = stop_next(txn, &id, &stop)) == ERR_OK) {
         struct stop *stops = realloc(facts->stops, (facts->stop_count + 1) * sizeof *stops);
         if (!stops)
             return fail(ERR_NOMEM, "out of memory");
@@ -124,7 +125,7 @@ int cmd_status(struct cli *cli)
         out_text(cli->out, "epoch", epoch);
         out_position(cli->out, "position", facts.window.last);
         out_text(cli->out, "master", node->master);
-        out_bool(cli->out, "fenced", node->fenced);
+        out_bool(cli->out, "fenced", node->fence != FENCE_NONE);
         out_bool(cli->out, "repairing", facts.stop_count > 0);
         out_text(cli->out, "agent", wake_is_open(store_db(cli->store)) ? "running" : "not running");
         out_end(cli->out);
@@ -179,7 +180,7 @@ struct digests {
 static int add_digest(struct digests *digests, struct db_txn *txn, const struct header *header)
 {
     struct stop stop;
-    int rc = store_stop(txn, header->id, &stop);
+    int rc = stop_get(txn, header->id, &stop);
     if (rc && rc != ERR_END)
         return rc;
     if (digests->count == digests->capacity) {

@@ -1,0 +1,45 @@
+/* Stops: mailboxes that this node does not follow entry by entry, why, and from where on it will
+ * again. They are the persistent state of a repair: a node with stops is being repaired.
+ *
+ * A mailbox stops where the upstream's entries and its own records no longer fit (damage), or where
+ * a gap or a fork left it behind. It waits; then it is made equal to the upstream's as of one
+ * modseq; entries up to that one are only kept, later ones are applied again. At a master a stop
+ * says that records were lost by damage, and that a replica may have them.
+ *
+ * Everything works inside a transaction of the caller's.
+ */
+#ifndef SHIPLOG_MAILBOX_STOP_H
+#define SHIPLOG_MAILBOX_STOP_H
+
+#include "mailbox/store.h"
+
+#define STOP_REASON_SIZE 200u
+
+enum stop_state {
+    STOP_WAITING, /* entries from `modseq` on are kept, not applied */
+    STOP_MERGED   /* the same up to `modseq`; those from it on are applied */
+};
+
+struct stop {
+    uint64_t mailbox; /* id; 0: the store's own values */
+    uint64_t modseq;  /* the first entry that is not in it */
+    enum stop_state state;
+    uint32_t aside; /* local number under which it is built anew; 0: nothing is */
+    char reason[STOP_REASON_SIZE];
+};
+
+int stop_get(struct db_txn *txn, uint64_t mailbox, struct stop *stop); /* ERR_END: it goes on */
+int stop_put(struct db_txn *txn, const struct stop *stop);
+int stop_drop(struct db_txn *txn, uint64_t mailbox); /* ERR_END: there was none */
+/* In the order of ids. *mailbox names the one to begin with and is set to the one behind what was
+ * found. ERR_END: no more. */
+int stop_next(struct db_txn *txn, uint64_t *mailbox, struct stop *stop);
+int stop_any(struct db_txn *txn, bool *any); /* whether this node is being repaired */
+/* Drops those that are merged and whose modseq the journal has reached. */
+int stop_settle(struct tx *tx);
+
+/* Marks a mailbox as damaged, so that the next contact with the other end heals it. Keeps a stop
+ * that is there. */
+int stop_damaged(struct tx *tx, uint64_t mailbox, const char *reason);
+
+#endif
