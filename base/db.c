@@ -1,5 +1,6 @@
 #include "base/db.h"
 
+#include "base/db_private.h"
 #include "base/err.h"
 #include "base/lock.h"
 
@@ -7,8 +8,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
-#include <lmdb.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,44 +18,17 @@
 #define MAP_SIZE_DEFAULT ((size_t)64 << 30)
 #define WRITER_WAIT_DEFAULT INT64_C(10000000)
 #define READERS_MAX 1024
-#define TABLES_MAX 32
 
 /* Not in every version of linux/magic.h. */
 #define MAGIC_CIFS 0xff534d42u
 #define MAGIC_SMB2 0xfe534d42u
-
-struct db {
-    MDB_env *env;
-    struct writer_lock *lock;
-    /* Held shared by every open transaction, exclusively while the map is resized or the
-     * environment opened anew. */
-    pthread_rwlock_t open_txns;
-    MDB_dbi handles[TABLES_MAX];
-    struct db_options options;
-    struct db_identity identity;
-    char *directory;
-    int directory_fd;
-    struct db *next_open; /* in the list of this process's open dbs */
-};
-
-struct db_txn {
-    struct db *db;
-    MDB_txn *txn;
-    int error;
-    bool write;
-};
-
-struct db_cursor {
-    struct db_txn *txn;
-    MDB_cursor *cursor;
-};
 
 /* LMDB must not open one environment twice in a process: closing either would drop the other's
  * locks. */
 static pthread_mutex_t open_list_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct db *open_list;
 
-static int fail_mdb(const struct db *db, int rc, const char *what)
+int fail_mdb(const struct db *db, int rc, const char *what)
 {
     switch (rc) {
     case MDB_MAP_FULL:
@@ -100,11 +72,11 @@ static int fail_txn(struct db_txn *txn, int rc, const char *what)
     return code;
 }
 
-static int refuse_network(const struct db *db)
+int refuse_network(int directory_fd, const char *directory)
 {
     struct statfs fs;
-    if (fstatfs(db->directory_fd, &fs) != 0)
-        return fail_errno("%s", db->directory);
+    if (fstatfs(directory_fd, &fs) != 0)
+        return fail_errno("%s", directory);
     switch ((unsigned long)fs.f_type) {
     case NFS_SUPER_MAGIC:
     case SMB_SUPER_MAGIC:
@@ -115,7 +87,7 @@ static int refuse_network(const struct db *db)
     case CEPH_SUPER_MAGIC:
     case NCP_SUPER_MAGIC:
         return fail(ERR_REFUSED, "%s: a network file system: LMDB's locks do not hold there",
-                    db->directory);
+                    directory);
     default:
         return ERR_OK;
     }
@@ -238,7 +210,7 @@ static int open_directory(struct db *db)
                    ? fail(ERR_NOTFOUND, "%s: no store there", db->directory)
                    : fail_errno("%s", db->directory);
     struct stat st;
-    bool there = fstatat(db->directory_fd, "data.mdb", &st, 0) == 0;
+    bool there = fstatat(db->directory_fd, DATA_FILE, &st, 0) == 0;
     if (!there && !db->options.create)
         return errno == EACCES ? fail_errno("%s", db->directory)
                                : fail(ERR_NOTFOUND, "%s: no store there", db->directory);
@@ -251,7 +223,7 @@ static int open_directory(struct db *db)
             return rc;
         unregister_open(db);
     }
-    return refuse_network(db);
+    return refuse_network(db->directory_fd, db->directory);
 }
 
 int db_open(const char *directory, const struct db_options *options, struct db **out)
@@ -371,22 +343,13 @@ static int recover(struct db *db, int why)
     return rc;
 }
 
-static int begin(struct db *db, bool write, struct db_txn **out)
+int begin_mdb(struct db *db, unsigned flags, MDB_txn **txn)
 {
-    *out = NULL;
-    struct db_txn *txn = calloc(1, sizeof *txn);
-    if (!txn)
-        return fail(ERR_NOMEM, "%s: out of memory", db->directory);
-    txn->db = db;
-    txn->write = write;
     for (int attempt = 0;; attempt++) {
         pthread_rwlock_rdlock(&db->open_txns);
-        int mdb =
-            db->env ? mdb_txn_begin(db->env, NULL, write ? 0 : MDB_RDONLY, &txn->txn) : MDB_PANIC;
-        if (mdb == 0) {
-            *out = txn;
+        int mdb = db->env ? mdb_txn_begin(db->env, NULL, flags, txn) : MDB_PANIC;
+        if (mdb == 0)
             return ERR_OK;
-        }
         pthread_rwlock_unlock(&db->open_txns);
         int rc = ERR_OK;
         int dead;
@@ -396,12 +359,26 @@ static int begin(struct db *db, bool write, struct db_txn **out)
             mdb_reader_check(db->env, &dead);
         else
             rc = fail_mdb(db, mdb, "begin");
-        if (rc) {
-            free(txn);
+        if (rc)
             return rc == ERR_AGAIN ? fail(ERR_IO, "%s: the map keeps changing size", db->directory)
                                    : rc;
-        }
     }
+}
+
+static int begin(struct db *db, bool write, struct db_txn **out)
+{
+    *out = NULL;
+    struct db_txn *txn = calloc(1, sizeof *txn);
+    if (!txn)
+        return fail(ERR_NOMEM, "%s: out of memory", db->directory);
+    txn->db = db;
+    txn->write = write;
+    int rc = begin_mdb(db, write ? 0 : MDB_RDONLY, &txn->txn);
+    if (rc)
+        free(txn);
+    else
+        *out = txn;
+    return rc;
 }
 
 int db_begin_read(struct db *db, struct db_txn **txn)

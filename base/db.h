@@ -1,4 +1,4 @@
-/* The one wrapper around LMDB: no other file includes lmdb.h.
+/* The one wrapper around LMDB: no files but db.c and db_copy.c include lmdb.h.
  *
  * A db is an environment in one directory with a fixed list of tables, named by their place in that
  * list. Lookups and iterations have three results: ERR_OK (an item), ERR_END (none), anything else
@@ -89,6 +89,20 @@ int db_next(struct db_cursor *cursor, struct bytes *found, struct bytes *value);
 int db_previous(struct db_cursor *cursor, struct bytes *found, struct bytes *value);
 int db_cursor_delete(
     struct db_cursor *cursor); /* the item there; db_next() then gives the one behind it */
+
+/* A copy: compacted, as of one committed state. */
+struct db_copy {
+    /* Works on the copy before anybody else sees it, in a transaction of the copy's; `file` is its
+     * identity. */
+    int (*prepare)(struct db_txn *copied, struct db_identity file, void *arg);
+    /* Told now and then how many of about how many bytes are done; NULL: nobody is. */
+    void (*progress)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
+};
+/* Makes `directory`, which must not exist or be empty, an environment of the same tables. Holds one
+ * read transaction for as long as the bytes take. Until it is whole and durable there is nothing
+ * that opens. ERR_EXISTS, ERR_BUSY (another copies there), ERR_FULL, ERR_IO, ERR_CORRUPT. */
+int db_copy(struct db *db, const char *directory, const struct db_copy *copy);
 
 struct db_usage {
     uint64_t file_bytes; /* the data file's size */

@@ -32,7 +32,7 @@ uint64_t node_digest(const struct node *node)
     return node->mailboxes + node->meta;
 }
 
-static int node_load(struct db_txn *txn, struct node *node)
+int node_load(struct db_txn *txn, struct node *node)
 {
     struct bytes value;
     *node = (struct node){0};
@@ -76,7 +76,7 @@ static int node_load(struct db_txn *txn, struct node *node)
     return ERR_OK;
 }
 
-static int node_save(struct db_txn *txn, const struct node *node)
+int node_save(struct db_txn *txn, const struct node *node)
 {
     struct buf out = {0};
     buf_u32(&out, node->format);

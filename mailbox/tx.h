@@ -47,6 +47,10 @@ struct tx {
     struct change change; /* for building or decoding one at a time */
 };
 
+/* The node's own row; whoever has no struct tx uses these. */
+int node_load(struct db_txn *txn, struct node *node);
+int node_save(struct db_txn *txn, const struct node *node);
+
 /* Loads a header once per transaction. ERR_END: none. */
 int tx_box(struct tx *tx, uint64_t id, struct box **box);
 /* Adds a new one, not in the store yet. */

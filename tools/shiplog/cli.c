@@ -30,6 +30,7 @@ const struct command commands[] = {
     {"cat", "cat MAILBOX UID [--at WHEN]", 2, 2, cmd_cat, false, false},
     {"log", "log [MAILBOX] [--since WHEN] [--until WHEN] [--uid N] [--kind K] [--follow]", 0, 1,
      cmd_log, false, false},
+    {"copy", "copy DIR", 1, 1, cmd_copy, false, false},
     {"digest", "digest", 0, 0, cmd_digest, false, false},
     {"check", "check", 0, 0, cmd_check, false, false},
     {"status", "status", 0, 0, cmd_status, false, false},

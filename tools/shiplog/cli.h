@@ -90,5 +90,6 @@ int cmd_journal(struct cli *cli);
 int cmd_slots(struct cli *cli);
 int cmd_promote(struct cli *cli);
 int cmd_demote(struct cli *cli);
+int cmd_copy(struct cli *cli);
 
 #endif

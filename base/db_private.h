@@ -1,0 +1,47 @@
+/* What the files around LMDB share: db.c and db_copy.c, and no others. */
+#ifndef SHIPLOG_BASE_DB_PRIVATE_H
+#define SHIPLOG_BASE_DB_PRIVATE_H
+
+#include "base/db.h"
+
+#include <lmdb.h>
+#include <pthread.h>
+
+#define TABLES_MAX 32
+#define DATA_FILE "data.mdb"
+
+struct db {
+    MDB_env *env;
+    struct writer_lock *lock;
+    /* Held shared by every open transaction, exclusively while the map is resized or the
+     * environment opened anew. */
+    pthread_rwlock_t open_txns;
+    MDB_dbi handles[TABLES_MAX];
+    struct db_options options;
+    struct db_identity identity;
+    char *directory;
+    int directory_fd;
+    struct db *next_open; /* in the list of this process's open dbs */
+};
+
+struct db_txn {
+    struct db *db;
+    MDB_txn *txn;
+    int error;
+    bool write;
+};
+
+struct db_cursor {
+    struct db_txn *txn;
+    MDB_cursor *cursor;
+};
+
+/* Describes a failure of LMDB's; MDB_NOTFOUND is ERR_END, a full or resized map ERR_AGAIN. */
+int fail_mdb(const struct db *db, int rc, const char *what);
+/* ERR_REFUSED: LMDB's locks do not hold on the file system of this open directory. */
+int refuse_network(int directory_fd, const char *directory);
+/* Begins LMDB's own transaction, with open_txns held shared; whatever stands in the way and can be
+ * mended is mended first. */
+int begin_mdb(struct db *db, unsigned flags, MDB_txn **txn);
+
+#endif

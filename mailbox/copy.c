@@ -1,0 +1,94 @@
+#include "mailbox/copy.h"
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "journal/slots.h"
+#include "mailbox/tx.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static void name_slot(const struct store_copy *copy, char name[SLOT_NAME_SIZE])
+{
+    snprintf(name, SLOT_NAME_SIZE, "%016" PRIx64, copy->node_id);
+}
+
+/* At first where the journal ends, so that what comes behind it is kept while the copy is made;
+ * afterwards where the copy ends. */
+static int hold(struct tx *tx, void *arg)
+{
+    struct store_copy *copy = arg;
+    struct slot slot = {.position = copy->position, .time = tx_time(tx)};
+    if (slot.position.modseq == 0)
+        slot.position = tx_window(tx)->last;
+    name_slot(copy, slot.name);
+    return slot_put(tx_db(tx), &slot);
+}
+
+static int let_go(struct tx *tx, void *arg)
+{
+    char name[SLOT_NAME_SIZE];
+    name_slot(arg, name);
+    int rc = slot_drop(tx_db(tx), name);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* Whoever follows the original does not follow the copy. */
+static int drop_slots(struct db_txn *copied)
+{
+    struct slot slot = {0};
+    int rc;
+    while ((rc = slot_next(copied, &slot)) == ERR_OK) {
+        rc = slot_drop(copied, slot.name);
+        if (rc)
+            break;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int become_another_node(struct db_txn *copied, struct db_identity file, void *arg)
+{
+    struct store_copy *copy = arg;
+    struct node node;
+    struct journal_window window;
+    int rc = node_load(copied, &node);
+    if (rc == ERR_OK)
+        rc = journal_window(copied, &window);
+    if (rc)
+        return rc;
+    copy->position = window.last;
+    node.node_id = copy->node_id;
+    node.role = ROLE_REPLICA;
+    node.fenced = false;
+    node.master[0] = '\0';
+    node.file = file;
+    rc = node_save(copied, &node);
+    return rc ? rc : drop_slots(copied);
+}
+
+static void pass_progress(void *arg, uint64_t done, uint64_t total)
+{
+    const struct store_copy *copy = arg;
+    if (copy->progress)
+        copy->progress(copy->arg, done, total);
+}
+
+int store_copy(struct store *store, struct store_copy *copy)
+{
+    struct db_copy work = {.prepare = become_another_node, .progress = pass_progress, .arg = copy};
+    copy->node_id = hash_random_id();
+    copy->position = (struct position){0};
+    int rc = store_maintain(store, hold, copy);
+    if (rc)
+        return rc;
+    rc = db_copy(store_db(store), copy->directory, &work);
+    if (rc == ERR_OK) {
+        /* Should this fail, the slot holds more than it need: the copy is made all the same. */
+        (void)store_maintain(store, hold, copy);
+        return ERR_OK;
+    }
+    char why[512];
+    snprintf(why, sizeof why, "%s", err_message());
+    (void)store_maintain(store, let_go, copy);
+    return fail(rc, "%s", why);
+}

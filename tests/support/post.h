@@ -1,0 +1,28 @@
+/* A store with mail in it, for tests that care about stores rather than about mail. Every function
+ * ends the test when something fails; a test that uses them links shiplog_mailbox. */
+#ifndef SHIPLOG_TESTS_SUPPORT_POST_H
+#define SHIPLOG_TESTS_SUPPORT_POST_H
+
+#include "mailbox/mailbox.h"
+
+/* Each returns what the store did, ERR_OK or another; nothing is required. */
+int post_create(struct store *store, const char *name);
+/* A message of `size` bytes that do not deflate, different for each `number`. */
+int post_append(struct store *store, const char *name, unsigned number, size_t size);
+int post_flag(struct store *store, const char *name, const char *uids, const char *flag);
+int post_expunge(struct store *store, const char *name, const char *uids, bool immediate);
+int post_meta(struct store *store, const char *key, const char *value);
+
+/* What a node knows of itself, and where its journal ends. */
+struct post_facts {
+    struct node node;
+    struct position position;
+    struct position base;
+};
+int post_facts(struct store *store, struct post_facts *facts);
+/* Everything that `from` has and `to` lacks is applied to `to`. */
+int post_ship(struct store *from, struct store *to);
+/* How many things check_store() finds wrong; each is printed. -1: it could not. */
+int post_check(struct store *store);
+
+#endif
