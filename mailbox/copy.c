@@ -59,7 +59,8 @@ static int become_another_node(struct db_txn *copied, struct db_identity file, v
     copy->position = window.last;
     node.node_id = copy->node_id;
     node.role = ROLE_REPLICA;
-    node.fenced = false;
+    node.fence = FENCE_NONE;
+    node.discard = false;
     node.master[0] = '\0';
     node.file = file;
     rc = node_save(copied, &node);
