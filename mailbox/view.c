@@ -54,6 +54,13 @@ struct seen_set {
     struct versioned version;
 };
 
+struct meta_value {
+    struct buf user;
+    struct buf key;
+    struct buf value;
+    enum value_state state;
+};
+
 struct keyword_set {
     uint64_t hash;
     struct buf names;
@@ -65,6 +72,8 @@ struct view {
     struct records records;
     struct seen_set *seen;
     size_t seen_count;
+    struct meta_value *meta;
+    size_t meta_count;
     struct keyword_set *keywords;
     size_t keyword_count;
     struct change change;
@@ -184,10 +193,52 @@ static struct seen_set *find_seen(struct view *view, struct bytes user)
     return NULL;
 }
 
-static int load_values(struct view *view, struct db_txn *txn, struct header *counted)
+/* Sets or replaces what the view has under this name. */
+static int put_meta(struct view *view, struct bytes user, struct bytes key,
+                    const struct versioned *value)
+{
+    struct meta_value *meta = NULL;
+    for (size_t i = 0; i < view->meta_count && !meta; i++)
+        if (bytes_equal(buf_view(&view->meta[i].user), user) &&
+            bytes_equal(buf_view(&view->meta[i].key), key))
+            meta = &view->meta[i];
+    if (!meta) {
+        struct meta_value *all = realloc(view->meta, (view->meta_count + 1) * sizeof *all);
+        if (!all)
+            return fail(ERR_NOMEM, "out of memory");
+        view->meta = all;
+        meta = &all[view->meta_count++];
+        *meta = (struct meta_value){0};
+        buf_put(&meta->user, user.data, user.size);
+        buf_put(&meta->key, key.data, key.size);
+    }
+    meta->state = value->state;
+    buf_reset(&meta->value);
+    buf_put(&meta->value, value->value.data, value->value.size);
+    bool failed = meta->user.failed || meta->key.failed || meta->value.failed;
+    return failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+}
+
+static int load_meta(struct view *view, struct db_txn *txn, struct header *counted)
 {
     struct buf row = {0};
     struct bytes user, key;
+    struct versioned value;
+    int rc;
+    while ((rc = meta_next(txn, view->header.id, &row, &user, &key, &value)) == ERR_OK) {
+        counted->items += meta_digest(user, key, &value);
+        rc = put_meta(view, user, key, &value);
+        if (rc)
+            break;
+    }
+    buf_free(&row);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int load_seen(struct view *view, struct db_txn *txn, struct header *counted)
+{
+    struct buf row = {0};
+    struct bytes user;
     struct versioned value;
     struct uidset uids = {0};
     int rc;
@@ -202,10 +253,6 @@ static int load_values(struct view *view, struct db_txn *txn, struct header *cou
         uids = (struct uidset){0};
     }
     uidset_free(&uids);
-    buf_reset(&row);
-    if (rc == ERR_END)
-        while ((rc = meta_next(txn, view->header.id, &row, &user, &key, &value)) == ERR_OK)
-            counted->items += meta_digest(user, key, &value);
     buf_free(&row);
     return rc == ERR_END ? ERR_OK : rc;
 }
@@ -222,7 +269,9 @@ static int load(struct tx *tx, void *arg)
                    : rc;
     rc = load_records(view, tx_db(tx), &counted);
     if (rc == ERR_OK)
-        rc = load_values(view, tx_db(tx), &counted);
+        rc = load_seen(view, tx_db(tx), &counted);
+    if (rc == ERR_OK)
+        rc = load_meta(view, tx_db(tx), &counted);
     if (rc)
         return rc;
     const struct header *header = &view->header;
@@ -261,9 +310,15 @@ void view_close(struct view *view)
         buf_free(&view->seen[i].user);
         uidset_free(&view->seen[i].uids);
     }
+    for (size_t i = 0; i < view->meta_count; i++) {
+        buf_free(&view->meta[i].user);
+        buf_free(&view->meta[i].key);
+        buf_free(&view->meta[i].value);
+    }
     for (size_t i = 0; i < view->keyword_count; i++)
         buf_free(&view->keywords[i].names);
     free(view->seen);
+    free(view->meta);
     free(view->keywords);
     free(view->records.all);
     free(view->records.places);
@@ -363,13 +418,14 @@ static int undo_seen(struct view *view, const struct change *change)
     return rc;
 }
 
-static void undo_meta(struct view *view, const struct change *change)
+static int undo_meta(struct view *view, const struct change *change)
 {
     struct versioned after = {.state = change->value_after_state,
                               .value = change->value_after,
                               .version = {.modseq = change->modseq, .changed = change->time}};
     view->header.items -= meta_digest(change->user, change->key, &after);
     view->header.items += meta_digest(change->user, change->key, &change->value_before);
+    return put_meta(view, change->user, change->key, &change->value_before);
 }
 
 static int undo(struct view *view, const struct entry *entry)
@@ -399,7 +455,7 @@ static int undo(struct view *view, const struct entry *entry)
         rc = undo_seen(view, change);
         break;
     case ENTRY_META:
-        undo_meta(view, change);
+        rc = undo_meta(view, change);
         break;
     default:
         break;
@@ -503,6 +559,27 @@ int view_records(struct view *view, const char *user, const struct record **reco
             view->shown[i].flags |= FLAG_SEEN;
     }
     return ERR_OK;
+}
+
+bool view_seen(const struct view *view, size_t at, struct bytes *user, const struct uidset **seen)
+{
+    if (at >= view->seen_count)
+        return false;
+    *user = buf_view(&view->seen[at].user);
+    *seen = &view->seen[at].uids;
+    return true;
+}
+
+bool view_meta(const struct view *view, size_t at, struct bytes *user, struct bytes *key,
+               struct versioned *value)
+{
+    if (at >= view->meta_count)
+        return false;
+    const struct meta_value *meta = &view->meta[at];
+    *user = buf_view(&meta->user);
+    *key = buf_view(&meta->key);
+    *value = (struct versioned){.state = meta->state, .value = buf_view(&meta->value)};
+    return true;
 }
 
 struct lookup {

@@ -38,6 +38,12 @@ const struct header *view_header(const struct view *view);
 /* Live records in UID order, \Seen as `user` (NULL: the owner) saw it. The array belongs to the
  * view until it moves or is asked again. */
 int view_records(struct view *view, const char *user, const struct record **records, size_t *count);
+/* What other users have seen, and the mailbox's meta values, one by one: false when there are no
+ * more. Meanings are values.h's; of a value only state and text are given. What they show belongs
+ * to the view until it moves. */
+bool view_seen(const struct view *view, size_t at, struct bytes *user, const struct uidset **seen);
+bool view_meta(const struct view *view, size_t at, struct bytes *user, struct bytes *key,
+               struct versioned *value);
 /* Names of a record's keywords, canonical; valid until the view is closed. */
 int view_keywords(struct view *view, uint64_t hash, struct bytes *keywords);
 

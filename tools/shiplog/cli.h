@@ -83,6 +83,8 @@ int cmd_expire(struct cli *cli);
 int cmd_list(struct cli *cli);
 int cmd_cat(struct cli *cli);
 int cmd_log(struct cli *cli);
+int cmd_diff(struct cli *cli);
+int cmd_restore(struct cli *cli);
 int cmd_digest(struct cli *cli);
 int cmd_check(struct cli *cli);
 int cmd_status(struct cli *cli);

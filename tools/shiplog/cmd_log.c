@@ -5,7 +5,7 @@
  * and printing takes them forward again. */
 #include "base/err.h"
 #include "mailbox/change.h"
-#include "tools/shiplog/cli.h"
+#include "tools/shiplog/describe.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -174,18 +174,13 @@ static int take_name_back(struct logging *log, const struct entry *entry, size_t
     return ERR_OK;
 }
 
-static void put(struct buf *out, const char *text)
-{
-    buf_put(out, text, strlen(text));
-}
-
 static void put_fact(struct buf *out, const char *fact, uint64_t value)
 {
     char number[NUMBER_SIZE];
     snprintf(number, sizeof number, "%" PRIu64, value);
-    put(out, out->size ? " " : "");
-    put(out, fact);
-    put(out, number);
+    describe_text(out, out->size ? " " : "");
+    describe_text(out, fact);
+    describe_text(out, number);
 }
 
 static void put_facts(const struct logging *log, const struct facts *facts, uint32_t which,
@@ -196,11 +191,13 @@ static void put_facts(const struct logging *log, const struct facts *facts, uint
         return;
     if (which & FACT_NAME && facts->name.size) {
         cli_print_name(log->cli, &facts->name, name);
-        put(out, name);
+        describe_text(out, name);
     }
     if (which & FACT_STATE && facts->state != MAILBOX_LIVE) {
-        put(out, out->size ? " " : "");
-        put(out, facts->state == MAILBOX_DELETED ? "deleted" : "purged");
+        describe_text(out, out->size ? " " : "");
+        describe_text(out, facts->state == MAILBOX_DELETED ? "deleted" : "purged");
+    } else if (which & FACT_STATE && !out->size) {
+        describe_text(out, "live");
     }
     if (which & FACT_UIDVALIDITY)
         put_fact(out, "uidvalidity=", facts->uidvalidity);
@@ -208,12 +205,6 @@ static void put_facts(const struct logging *log, const struct facts *facts, uint
         put_fact(out, "uidnext=", facts->uidnext);
     if (which & FACT_DELETEDMODSEQ)
         put_fact(out, "deletedmodseq=", facts->deletedmodseq);
-}
-
-static void put_flags(struct buf *out, uint32_t system, struct bytes keywords)
-{
-    if (system || keywords.size)
-        flags_print(system, keywords, out);
 }
 
 static void put_record_flags(const struct change *change, struct buf *out)
@@ -225,26 +216,14 @@ static void put_record_flags(const struct change *change, struct buf *out)
     for (size_t i = 0; i < change->set_count; i++)
         if (keywords_hash(change->sets[i]) == record->keywords)
             keywords = change->sets[i];
-    put_flags(out, record->flags & FLAG_SYSTEM, keywords);
-}
-
-static void put_user(struct buf *out, struct bytes user)
-{
-    if (!user.size)
-        return;
-    put(out, " as ");
-    buf_put(out, user.data, user.size);
+    describe_flags(out, record->flags & FLAG_SYSTEM, keywords);
 }
 
 static void put_meta(const struct change *change, enum value_state state, struct bytes value,
                      struct buf *out)
 {
-    if (state != VALUE_SET)
-        return;
-    buf_put(out, change->key.data, change->key.size);
-    put(out, "=");
-    buf_put(out, value.data, value.size);
-    put_user(out, change->user);
+    if (state == VALUE_SET)
+        describe_meta(out, change->key, value, change->user);
 }
 
 static void describe(struct logging *log, enum entry_kind kind)
@@ -256,8 +235,8 @@ static void describe(struct logging *log, enum entry_kind kind)
     case ENTRY_EPOCH:
         break;
     case ENTRY_FLAGS:
-        put_flags(before, change->system_before, change->keywords_before);
-        put_flags(after, change->system_after, change->keywords_after);
+        describe_flags(before, change->system_before, change->keywords_before);
+        describe_flags(after, change->system_after, change->keywords_after);
         break;
     case ENTRY_APPEND:
         put_record_flags(change, after);
@@ -268,8 +247,8 @@ static void describe(struct logging *log, enum entry_kind kind)
             put_fact(after, "uid=", change->successor);
         break;
     case ENTRY_SEEN:
-        put(change->seen_after ? after : before, "\\Seen");
-        put_user(change->seen_after ? after : before, change->user);
+        describe_text(change->seen_after ? after : before, "\\Seen");
+        describe_user(change->seen_after ? after : before, change->user);
         break;
     case ENTRY_META:
         put_meta(change, change->value_before.state, change->value_before.value, before);

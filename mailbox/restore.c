@@ -1,0 +1,766 @@
+/* First the plan, which looks at views alone; behind it what carries it out.
+ *
+ * Carrying out has two rounds. The first makes the mailbox's messages those of then, and ends when
+ * a new plan has nothing more of that kind. Only then is every message there, so that what other
+ * users had seen can be given to the UIDs under which messages go on. Meta values come last. */
+#include "mailbox/restore.h"
+
+#include "base/err.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH_RECORDS 1024u /* that one commit is about */
+#define BATCH_VALUES 32u    /* meta values in one commit */
+#define REPLANS_MAX 64u     /* in a row, because others added messages */
+#define CHECK_BATCH 4096u   /* contents looked up in one transaction */
+
+static void *grown(void *array, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return array;
+    size_t wanted = *capacity ? *capacity * 2 : 64;
+    void *larger = realloc(array, wanted * size);
+    if (!larger) {
+        (void)fail(ERR_NOMEM, "out of memory");
+        return NULL;
+    }
+    *capacity = wanted;
+    return larger;
+}
+
+/* NULL: out of memory. */
+static struct restore_item *add_item(struct restore_plan *plan, enum restore_act act)
+{
+    struct restore_item *items =
+        grown(plan->items, plan->count, &plan->capacity, sizeof *plan->items);
+    if (!items)
+        return NULL;
+    plan->items = items;
+    items[plan->count] = (struct restore_item){.act = act};
+    return &items[plan->count++];
+}
+
+static int add_pair(struct restore_plan *plan, const struct record *then, const struct record *now)
+{
+    struct restore_pair *pairs =
+        grown(plan->pairs, plan->pair_count, &plan->pair_capacity, sizeof *plan->pairs);
+    if (!pairs)
+        return ERR_NOMEM;
+    plan->pairs = pairs;
+    pairs[plan->pair_count++] = (struct restore_pair){.then = then, .now = now};
+    return ERR_OK;
+}
+
+void restore_plan_free(struct restore_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++)
+        uidset_free(&plan->items[i].uids);
+    free(plan->items);
+    free(plan->pairs);
+    *plan = (struct restore_plan){0};
+}
+
+/* Pairs what has one UID in both; every other message stands alone. */
+static int pair_by_uid(struct view *then, struct view *now, struct restore_plan *plan)
+{
+    const struct record *old, *new = NULL;
+    size_t old_count, new_count = 0;
+    size_t i = 0, k = 0;
+    int rc = view_records(then, NULL, &old, &old_count);
+    if (rc == ERR_OK && now)
+        rc = view_records(now, NULL, &new, &new_count);
+    while (rc == ERR_OK && (i < old_count || k < new_count)) {
+        if (k == new_count || (i < old_count && old[i].uid < new[k].uid))
+            rc = add_pair(plan, &old[i++], NULL);
+        else if (i == old_count || new[k].uid < old[i].uid)
+            rc = add_pair(plan, NULL, &new[k++]);
+        else
+            rc = add_pair(plan, &old[i++], &new[k++]);
+    }
+    return rc;
+}
+
+/* A message that stands alone. */
+struct single {
+    struct restore_pair *pair;
+};
+
+static const struct record *record_of(const struct single *single)
+{
+    return single->pair->then ? single->pair->then : single->pair->now;
+}
+
+/* Equal ones are neighbours, those of now before those of then. */
+static int by_message(const void *a, const void *b)
+{
+    const struct record *p = record_of(a);
+    const struct record *q = record_of(b);
+    int order = memcmp(&p->guid, &q->guid, sizeof p->guid);
+    if (order == 0)
+        order = (p->internal_date > q->internal_date) - (p->internal_date < q->internal_date);
+    if (order == 0)
+        order = (((const struct single *)a)->pair->then != NULL) -
+                (((const struct single *)b)->pair->then != NULL);
+    return order ? order : (p->uid > q->uid) - (p->uid < q->uid);
+}
+
+static bool same_message(const struct record *a, const struct record *b)
+{
+    return guid_equal(&a->guid, &b->guid) && a->internal_date == b->internal_date;
+}
+
+/* The k-th of now goes on as the k-th of then, of equal ones in `singles` from `first` on. Returns
+ * where others begin. */
+static size_t pair_equal(struct single *singles, size_t count, size_t first)
+{
+    const struct record *message = record_of(&singles[first]);
+    size_t middle = first;
+    while (middle < count && singles[middle].pair->now &&
+           same_message(record_of(&singles[middle]), message))
+        middle++;
+    size_t end = middle;
+    while (end < count && singles[end].pair->then &&
+           same_message(record_of(&singles[end]), message))
+        end++;
+    for (size_t i = 0; first + i < middle && middle + i < end; i++) {
+        singles[middle + i].pair->now = singles[first + i].pair->now;
+        singles[first + i].pair->now = NULL;
+    }
+    return end;
+}
+
+static int pair_by_message(struct restore_plan *plan)
+{
+    size_t count = 0, kept = 0;
+    struct single *singles = malloc((plan->pair_count + 1) * sizeof *singles);
+    if (!singles)
+        return fail(ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < plan->pair_count; i++)
+        if (!plan->pairs[i].then || !plan->pairs[i].now)
+            singles[count++].pair = &plan->pairs[i];
+    qsort(singles, count, sizeof *singles, by_message);
+    for (size_t at = 0; at < count;)
+        at = pair_equal(singles, count, at);
+    free(singles);
+    for (size_t i = 0; i < plan->pair_count; i++)
+        if (plan->pairs[i].then || plan->pairs[i].now)
+            plan->pairs[kept++] = plan->pairs[i];
+    plan->pair_count = kept;
+    return ERR_OK;
+}
+
+static bool flags_equal(const struct record *a, const struct record *b)
+{
+    return (a->flags & FLAG_SYSTEM) == (b->flags & FLAG_SYSTEM) && a->keywords == b->keywords;
+}
+
+/* By what becomes of them, so that one call changes many. */
+static int by_flags(const void *a, const void *b)
+{
+    const struct restore_item *x = a;
+    const struct restore_item *y = b;
+    uint32_t p = x->then->flags & FLAG_SYSTEM;
+    uint32_t q = y->then->flags & FLAG_SYSTEM;
+    if (p != q)
+        return p < q ? -1 : 1;
+    if (x->then->keywords != y->then->keywords)
+        return x->then->keywords < y->then->keywords ? -1 : 1;
+    return (x->now->uid > y->now->uid) - (x->now->uid < y->now->uid);
+}
+
+static int add_message(struct restore_plan *plan, struct view *then, struct view *now,
+                       enum restore_act act, const struct restore_pair *pair)
+{
+    struct restore_item *item = add_item(plan, act);
+    if (!item)
+        return ERR_NOMEM;
+    item->then = pair->then;
+    item->now = pair->now;
+    int rc = pair->then ? view_keywords(then, pair->then->keywords, &item->keywords_then) : ERR_OK;
+    if (rc == ERR_OK && pair->now)
+        rc = view_keywords(now, pair->now->keywords, &item->keywords_now);
+    return rc;
+}
+
+static int plan_act(struct restore_plan *plan, struct view *then, struct view *now,
+                    enum restore_act act)
+{
+    size_t first = plan->count;
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < plan->pair_count; i++) {
+        const struct restore_pair *pair = &plan->pairs[i];
+        bool fits = act == RESTORE_APPEND ? !pair->now
+                    : act == RESTORE_EXPUNGE
+                        ? !pair->then
+                        : pair->then && pair->now && !flags_equal(pair->then, pair->now);
+        if (fits)
+            rc = add_message(plan, then, now, act, pair);
+    }
+    if (rc == ERR_OK && act == RESTORE_FLAGS && plan->count > first)
+        qsort(&plan->items[first], plan->count - first, sizeof *plan->items, by_flags);
+    return rc;
+}
+
+static const struct uidset *seen_of(const struct view *view, struct bytes user)
+{
+    static const struct uidset nothing;
+    struct bytes other;
+    const struct uidset *seen;
+    for (size_t i = 0; view && view_seen(view, i, &other, &seen); i++)
+        if (bytes_equal(other, user))
+            return seen;
+    return &nothing;
+}
+
+struct seen_plan {
+    struct restore_plan *plan;
+    struct bytes user;
+    bool seen;    /* those that become seen, or those that cease to be */
+    bool pending; /* of messages that come back first, or of those that are here */
+    struct uidset uids;
+};
+
+/* What was gathered becomes an item. */
+static int end_seen(struct seen_plan *work)
+{
+    if (!work->uids.count)
+        return ERR_OK;
+    struct restore_item *item = add_item(work->plan, RESTORE_SEEN);
+    if (!item)
+        return ERR_NOMEM;
+    item->user = work->user;
+    item->seen = work->seen;
+    item->pending = work->pending;
+    item->uids = work->uids;
+    work->uids = (struct uidset){0};
+    return ERR_OK;
+}
+
+static int plan_seen_set(struct seen_plan *work, const struct uidset *then,
+                         const struct uidset *now)
+{
+    size_t gathered = 0;
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < work->plan->pair_count; i++) {
+        const struct restore_pair *pair = &work->plan->pairs[i];
+        if (!pair->then || work->pending == (pair->now != NULL))
+            continue;
+        bool was = uidset_contains(then, pair->then->uid);
+        bool is = pair->now && uidset_contains(now, pair->now->uid);
+        if (was == is || was != work->seen)
+            continue;
+        rc = uidset_add(&work->uids, work->pending ? pair->then->uid : pair->now->uid);
+        if (rc == ERR_OK && ++gathered % BATCH_RECORDS == 0)
+            rc = end_seen(work);
+    }
+    if (rc == ERR_OK)
+        rc = end_seen(work);
+    uidset_free(&work->uids);
+    return rc;
+}
+
+static int plan_user(struct restore_plan *plan, struct view *then, struct view *now,
+                     struct bytes user)
+{
+    const struct uidset *was = seen_of(then, user);
+    const struct uidset *is = seen_of(now, user);
+    struct seen_plan seen = {.plan = plan, .user = user, .seen = true};
+    struct seen_plan pending = {.plan = plan, .user = user, .seen = true, .pending = true};
+    struct seen_plan unseen = {.plan = plan, .user = user};
+    int rc = plan_seen_set(&seen, was, is);
+    if (rc == ERR_OK)
+        rc = plan_seen_set(&pending, was, is);
+    return rc ? rc : plan_seen_set(&unseen, was, is);
+}
+
+static int plan_seen(struct restore_plan *plan, struct view *then, struct view *now)
+{
+    struct bytes user;
+    const struct uidset *seen;
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && view_seen(then, i, &user, &seen); i++)
+        rc = plan_user(plan, then, now, user);
+    for (size_t i = 0; rc == ERR_OK && now && view_seen(now, i, &user, &seen); i++)
+        if (seen_of(then, user)->count == 0)
+            rc = plan_user(plan, then, now, user);
+    return rc;
+}
+
+static bool meta_of(const struct view *view, struct bytes user, struct bytes key,
+                    struct bytes *value)
+{
+    struct bytes other, name;
+    struct versioned found;
+    for (size_t i = 0; view && view_meta(view, i, &other, &name, &found); i++) {
+        if (bytes_equal(other, user) && bytes_equal(name, key)) {
+            *value = found.value;
+            return found.state == VALUE_SET;
+        }
+    }
+    return false;
+}
+
+static int plan_value(struct restore_plan *plan, const struct view *then, const struct view *now,
+                      struct bytes user, struct bytes key)
+{
+    struct bytes was = {0}, is = {0};
+    bool set_after = meta_of(then, user, key, &was);
+    bool set_before = meta_of(now, user, key, &is);
+    if (set_before == set_after && (!set_after || bytes_equal(was, is)))
+        return ERR_OK;
+    struct restore_item *item = add_item(plan, RESTORE_META);
+    if (!item)
+        return ERR_NOMEM;
+    item->user = user;
+    item->key = key;
+    item->set_before = set_before;
+    item->set_after = set_after;
+    item->value_before = is;
+    item->value_after = was;
+    return ERR_OK;
+}
+
+static int plan_meta(struct restore_plan *plan, const struct view *then, const struct view *now)
+{
+    struct bytes user, key, ignored;
+    struct versioned value;
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && view_meta(then, i, &user, &key, &value); i++)
+        if (value.state == VALUE_SET)
+            rc = plan_value(plan, then, now, user, key);
+    for (size_t i = 0; rc == ERR_OK && now && view_meta(now, i, &user, &key, &value); i++)
+        if (!meta_of(then, user, key, &ignored))
+            rc = plan_value(plan, then, now, user, key);
+    return rc;
+}
+
+int restore_plan(struct view *then, struct view *now, struct restore_plan *plan)
+{
+    *plan = (struct restore_plan){0};
+    int rc = pair_by_uid(then, now, plan);
+    if (rc == ERR_OK)
+        rc = pair_by_message(plan);
+    if (rc == ERR_OK)
+        rc = plan_act(plan, then, now, RESTORE_FLAGS);
+    if (rc == ERR_OK)
+        rc = plan_act(plan, then, now, RESTORE_APPEND);
+    if (rc == ERR_OK)
+        rc = plan_act(plan, then, now, RESTORE_EXPUNGE);
+    if (rc == ERR_OK)
+        rc = plan_seen(plan, then, now);
+    if (rc == ERR_OK)
+        rc = plan_meta(plan, then, now);
+    if (rc)
+        restore_plan_free(plan);
+    return rc;
+}
+
+/* A restore under way. */
+struct restoring {
+    struct store *store;
+    const struct restore_request *request;
+    struct restore_result *result;
+    struct view *then;
+    struct view *now;
+    struct restore_plan plan;
+    struct restore_item naming; /* what becomes of the mailbox itself */
+    bool named;                 /* that is nothing */
+    uint64_t id;                /* of the mailbox that becomes as it was; 0: it is made first */
+    size_t first;               /* item of the next commit */
+    size_t end;                 /* behind those that the commit did; set by it, as all below */
+    uint32_t next;              /* UIDNEXT, unless somebody else appended */
+    uint32_t next_after;
+    bool stale; /* the plan is no longer right */
+};
+
+static void report(struct restoring *work, const struct restore_item *item)
+{
+    bool left_out = item->act == RESTORE_GONE || item->act == RESTORE_TAKEN;
+    *(left_out ? &work->result->left_out : &work->result->work) += 1;
+    if (work->request->item)
+        work->request->item(item, work->request->arg);
+}
+
+struct checking {
+    struct restore_plan *plan;
+    size_t at;
+};
+
+/* Appends whose content is not here (any more) cannot be done. */
+static int check_contents(struct tx *tx, void *arg)
+{
+    struct checking *work = arg;
+    struct content content;
+    size_t end = work->at + CHECK_BATCH;
+    for (; work->at < work->plan->count && work->at < end; work->at++) {
+        struct restore_item *item = &work->plan->items[work->at];
+        if (item->act != RESTORE_APPEND)
+            continue;
+        int rc = content_get(tx_db(tx), &item->then->guid, &content);
+        if (rc && rc != ERR_END)
+            return rc;
+        if (rc == ERR_END || content.number == 0)
+            item->act = RESTORE_GONE;
+    }
+    return ERR_OK;
+}
+
+/* What cannot be done stands behind everything else. */
+static int put_gone_last(struct restore_plan *plan)
+{
+    size_t kept = 0, gone = 0;
+    struct restore_item *aside = malloc((plan->count + 1) * sizeof *aside);
+    if (!aside)
+        return fail(ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < plan->count; i++) {
+        if (plan->items[i].act == RESTORE_GONE)
+            aside[gone++] = plan->items[i];
+        else
+            plan->items[kept++] = plan->items[i];
+    }
+    for (size_t i = 0; i < gone; i++)
+        plan->items[kept + i] = aside[i];
+    free(aside);
+    return ERR_OK;
+}
+
+static int make_plan(struct restoring *work)
+{
+    restore_plan_free(&work->plan);
+    view_close(work->now);
+    work->now = NULL;
+    int rc = work->id ? view_open(work->store, work->id, &work->now) : ERR_OK;
+    if (rc == ERR_OK)
+        rc = restore_plan(work->then, work->now, &work->plan);
+    struct checking checking = {.plan = &work->plan};
+    while (rc == ERR_OK && checking.at < work->plan.count)
+        rc = store_read(work->store, check_contents, &checking);
+    if (rc == ERR_OK)
+        rc = put_gone_last(&work->plan);
+    work->first = 0;
+    work->next = rc == ERR_OK && work->now ? view_header(work->now)->facts.uidnext : 0;
+    return rc;
+}
+
+/* The next item of this commit if it is of this kind. */
+static struct restore_item *next_item(struct restoring *work, enum restore_act act, size_t most)
+{
+    bool left = work->end < work->plan.count && work->end - work->first < most;
+    struct restore_item *item = left ? &work->plan.items[work->end] : NULL;
+    if (!item || item->act != act)
+        return NULL;
+    work->end++;
+    return item;
+}
+
+static int append_some(struct restoring *work, struct mailbox *mailbox)
+{
+    struct restore_item *item;
+    int rc = ERR_OK;
+    work->stale = mailbox_header(mailbox)->facts.uidnext != work->next;
+    if (work->stale)
+        return fail(ERR_BUSY, "restore: somebody else keeps adding messages");
+    while (rc == ERR_OK && (item = next_item(work, RESTORE_APPEND, BATCH_RECORDS))) {
+        struct append append = {.guid = &item->then->guid,
+                                .system = item->then->flags & FLAG_SYSTEM,
+                                .keywords = item->keywords_then,
+                                .internal_date = item->then->internal_date,
+                                .uid = work->request->into ? item->then->uid : 0};
+        rc = mailbox_append(mailbox, &append, &item->uid);
+    }
+    work->stale = rc == ERR_GONE;
+    work->next_after = mailbox_header(mailbox)->facts.uidnext;
+    return rc;
+}
+
+static int expunge_some(struct restoring *work, struct mailbox *mailbox)
+{
+    struct uidset uids = {0};
+    struct restore_item *item;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && (item = next_item(work, RESTORE_EXPUNGE, BATCH_RECORDS)))
+        rc = uidset_add(&uids, item->now->uid);
+    if (rc == ERR_OK)
+        rc = mailbox_expunge(mailbox, &uids, false, NULL);
+    uidset_free(&uids);
+    return rc;
+}
+
+static int flag(struct mailbox *mailbox, const struct uidset *uids, enum flag_mode mode,
+                uint32_t system, struct bytes keywords)
+{
+    struct flag_change change = {.mode = mode, .flags.system = system};
+    buf_put(&change.flags.keywords, keywords.data, keywords.size);
+    int rc = change.flags.keywords.failed ? fail(ERR_NOMEM, "out of memory")
+                                          : mailbox_flag(mailbox, uids, &change, NULL);
+    flags_free(&change.flags);
+    return rc;
+}
+
+/* Neighbours that get the same flags at once. */
+static int flag_some(struct restoring *work, struct mailbox *mailbox)
+{
+    struct uidset uids = {0};
+    const struct restore_item *last = NULL;
+    struct restore_item *item;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && (item = next_item(work, RESTORE_FLAGS, BATCH_RECORDS))) {
+        if (last && !flags_equal(last->then, item->then)) {
+            rc = flag(mailbox, &uids, FLAGS_REPLACE, last->then->flags & FLAG_SYSTEM,
+                      last->keywords_then);
+            uidset_clear(&uids);
+        }
+        last = item;
+        if (rc == ERR_OK)
+            rc = uidset_add(&uids, item->now->uid);
+    }
+    if (rc == ERR_OK && last)
+        rc = flag(mailbox, &uids, FLAGS_REPLACE, last->then->flags & FLAG_SYSTEM,
+                  last->keywords_then);
+    uidset_free(&uids);
+    return rc;
+}
+
+/* NULL for no bytes. */
+static const char *text_of(struct bytes bytes, char out[USER_MAX_SIZE + 1])
+{
+    size_t size = bytes.size < USER_MAX_SIZE ? bytes.size : USER_MAX_SIZE;
+    if (size)
+        memcpy(out, bytes.data, size);
+    out[size] = '\0';
+    return size ? out : NULL;
+}
+
+static int see_some(struct restoring *work, struct tx *tx)
+{
+    char user[USER_MAX_SIZE + 1];
+    struct mailbox *mailbox;
+    const struct restore_item *item = next_item(work, RESTORE_SEEN, 1);
+    int rc = mailbox_open_id(tx, work->id, text_of(item->user, user), &mailbox);
+    return rc ? rc
+              : flag(mailbox, &item->uids, item->seen ? FLAGS_ADD : FLAGS_REMOVE, FLAG_SEEN,
+                     bytes_of(NULL, 0));
+}
+
+static int set_some(struct restoring *work, struct tx *tx, struct mailbox *mailbox)
+{
+    char user[USER_MAX_SIZE + 1], key[USER_MAX_SIZE + 1];
+    struct restore_item *item;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && (item = next_item(work, RESTORE_META, BATCH_VALUES))) {
+        const char *who = text_of(item->user, user);
+        text_of(item->key, key);
+        rc = item->set_after ? mailbox_meta_set(tx, mailbox, who, key, item->value_after)
+                             : mailbox_meta_unset(tx, mailbox, who, key);
+        rc = rc == ERR_END ? ERR_OK : rc; /* somebody else removed it */
+    }
+    return rc;
+}
+
+static int do_some(struct tx *tx, void *arg)
+{
+    struct restoring *work = arg;
+    struct mailbox *mailbox;
+    work->end = work->first;
+    work->stale = false;
+    work->next_after = work->next;
+    int rc = mailbox_open_id(tx, work->id, NULL, &mailbox);
+    if (rc)
+        return rc;
+    switch (work->plan.items[work->first].act) {
+    case RESTORE_APPEND:
+        return append_some(work, mailbox);
+    case RESTORE_FLAGS:
+        return flag_some(work, mailbox);
+    case RESTORE_EXPUNGE:
+        return expunge_some(work, mailbox);
+    case RESTORE_SEEN:
+        return see_some(work, tx);
+    case RESTORE_META:
+        return set_some(work, tx, mailbox);
+    default:
+        return fail(ERR_CORRUPT, "restore: nothing to do");
+    }
+}
+
+/* One commit's worth of the plan. */
+static int do_next(struct restoring *work)
+{
+    int rc = store_commit(work->store, do_some, work, NULL);
+    if (rc)
+        return rc;
+    if (work->end == work->first)
+        return fail(ERR_CORRUPT, "restore: the plan does not go on");
+    work->next = work->next_after;
+    for (size_t i = work->first; i < work->end; i++)
+        report(work, &work->plan.items[i]);
+    work->first = work->end;
+    return ERR_OK;
+}
+
+/* The next item that one of the two rounds does. */
+static const struct restore_item *find_next(struct restoring *work, bool messages)
+{
+    for (; work->first < work->plan.count; work->first++) {
+        const struct restore_item *item = &work->plan.items[work->first];
+        bool value = item->act == RESTORE_SEEN || item->act == RESTORE_META;
+        if (item->act != RESTORE_GONE && !item->pending && value != messages)
+            return item;
+    }
+    return NULL;
+}
+
+/* Every message of then, and no other, except those that are gone. */
+static int bring_messages(struct restoring *work)
+{
+    unsigned replans = 0;
+    int rc = make_plan(work);
+    while (rc == ERR_OK && find_next(work, true)) {
+        rc = do_next(work);
+        replans = rc ? replans + 1 : 0;
+        if (rc && work->stale && replans < REPLANS_MAX)
+            rc = make_plan(work);
+    }
+    return rc;
+}
+
+static int bring_values(struct restoring *work)
+{
+    int rc = make_plan(work);
+    while (rc == ERR_OK && find_next(work, false))
+        rc = do_next(work);
+    for (size_t i = 0; rc == ERR_OK && i < work->plan.count; i++)
+        if (work->plan.items[i].act == RESTORE_GONE)
+            report(work, &work->plan.items[i]);
+    return rc;
+}
+
+static void show_plan(struct restoring *work)
+{
+    for (size_t i = 0; i < work->plan.count; i++)
+        report(work, &work->plan.items[i]);
+}
+
+/* What becomes of the mailbox itself: in the same transaction as the names are looked at. */
+static int find_naming(struct tx *tx, void *arg)
+{
+    struct restoring *work = arg;
+    struct restore_item *naming = &work->naming;
+    struct header now;
+    uint64_t taken;
+    const struct name *into = work->request->into;
+    int rc = header_get(tx_db(tx), work->request->id, &now);
+    naming->name_before = now.facts.name;
+    naming->name_after = into ? *into : view_header(work->then)->facts.name;
+    if (rc == ERR_OK)
+        rc = header_id_of(tx_db(tx), &naming->name_after, &taken);
+    bool free = rc == ERR_END;
+    if (rc && !free)
+        return rc;
+    if (!into && now.facts.state == MAILBOX_PURGED)
+        return fail(ERR_GONE, "restore: the mailbox was purged: give --into NAME");
+    work->named = !into && now.facts.state == MAILBOX_LIVE &&
+                  name_equal(&naming->name_before, &naming->name_after);
+    naming->act = into                              ? RESTORE_CREATE
+                  : now.facts.state != MAILBOX_LIVE ? RESTORE_REVIVE
+                  : free                            ? RESTORE_RENAME
+                                                    : RESTORE_TAKEN;
+    if (!free && (naming->act == RESTORE_CREATE || naming->act == RESTORE_REVIVE))
+        return fail(ERR_EXISTS, "restore: %s",
+                    into ? "that name is taken: a new mailbox is made"
+                         : "another mailbox bears this name now: give --into NAME");
+    return ERR_OK;
+}
+
+static int name_it(struct tx *tx, void *arg)
+{
+    struct restoring *work = arg;
+    struct mailbox *mailbox;
+    work->id = work->request->id;
+    if (work->naming.act == RESTORE_CREATE)
+        return mailbox_create(tx, &work->naming.name_after, &work->id);
+    if (work->naming.act == RESTORE_RENAME)
+        return mailbox_rename(tx, &work->naming.name_before, &work->naming.name_after);
+    int rc = mailbox_open_id(tx, work->id, NULL, &mailbox);
+    return rc ? rc : mailbox_revive(mailbox, &work->naming.name_after);
+}
+
+static int may_write(struct tx *tx, void *arg)
+{
+    (void)tx;
+    (void)arg;
+    return ERR_OK;
+}
+
+static int bring_mailbox(struct restoring *work)
+{
+    struct restore_item *naming = &work->naming;
+    work->id = work->request->id;
+    if (!work->named && naming->act != RESTORE_TAKEN) {
+        int rc = store_commit(work->store, name_it, work, NULL);
+        /* What stands below one of the names may be in the way of a rename. */
+        if (rc && naming->act == RESTORE_RENAME && (rc == ERR_EXISTS || rc == ERR_REFUSED))
+            naming->act = RESTORE_TAKEN;
+        else if (rc)
+            return rc;
+    }
+    if (!work->named)
+        report(work, naming);
+    return ERR_OK;
+}
+
+static int open_then(struct restoring *work)
+{
+    struct owner was, becomes;
+    const struct name *into = work->request->into;
+    int rc = view_open(work->store, work->request->id, &work->then);
+    if (rc == ERR_OK)
+        rc = view_back(work->then, work->request->modseq);
+    if (rc)
+        return rc;
+    const struct facts *facts = &view_header(work->then)->facts;
+    if (facts->state == MAILBOX_NONE || facts->state == MAILBOX_PURGED)
+        return fail(ERR_NOTFOUND, "restore: there was no such mailbox at that point");
+    name_owner(&facts->name, &was);
+    if (into)
+        name_owner(into, &becomes);
+    if (into && !owner_equal(&was, &becomes))
+        return fail(ERR_REFUSED, "restore: a mailbox cannot change its owner");
+    return ERR_OK;
+}
+
+static int run(struct restoring *work)
+{
+    if (work->request->dry_run) {
+        work->id = work->request->into ? 0 : work->request->id;
+        int rc = make_plan(work);
+        if (rc == ERR_OK && !work->named)
+            report(work, &work->naming);
+        if (rc == ERR_OK)
+            show_plan(work);
+        return rc;
+    }
+    int rc = store_commit(work->store, may_write, NULL, NULL);
+    if (rc == ERR_OK)
+        rc = bring_mailbox(work);
+    if (rc == ERR_OK)
+        rc = bring_messages(work);
+    return rc ? rc : bring_values(work);
+}
+
+int restore_run(struct store *store, const struct restore_request *request,
+                struct restore_result *result)
+{
+    struct restoring work = {.store = store, .request = request, .result = result};
+    *result = (struct restore_result){0};
+    int rc = open_then(&work);
+    if (rc == ERR_OK)
+        rc = store_read(store, find_naming, &work);
+    if (rc == ERR_OK)
+        rc = run(&work);
+    restore_plan_free(&work.plan);
+    view_close(work.now);
+    view_close(work.then);
+    return rc;
+}
