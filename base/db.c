@@ -400,6 +400,15 @@ int db_begin_write(struct db *db, struct db_txn **txn)
     return rc;
 }
 
+/* Before LMDB's transaction ends: a write transaction frees its cursors, a read transaction does
+ * not. */
+static void close_places(struct db_txn *txn)
+{
+    for (unsigned i = 0; i < txn->db->options.table_count; i++)
+        if (txn->places[i])
+            mdb_cursor_close(txn->places[i]);
+}
+
 static void end_txn(struct db_txn *txn)
 {
     if (txn->write)
@@ -411,6 +420,7 @@ static void end_txn(struct db_txn *txn)
 int db_commit(struct db_txn *txn)
 {
     int rc = txn->error;
+    close_places(txn);
     if (rc) {
         mdb_txn_abort(txn->txn);
     } else {
@@ -426,6 +436,7 @@ void db_abort(struct db_txn *txn)
 {
     if (!txn)
         return;
+    close_places(txn);
     mdb_txn_abort(txn->txn);
     end_txn(txn);
 }
@@ -467,13 +478,25 @@ static struct bytes bytes_of_val(const MDB_val *val)
     return bytes_of(val->mv_data, val->mv_size);
 }
 
+static int place_of(struct db_txn *txn, unsigned table, MDB_cursor **place)
+{
+    int mdb = 0;
+    if (!txn->places[table])
+        mdb = mdb_cursor_open(txn->txn, txn->db->handles[table], &txn->places[table]);
+    *place = txn->places[table];
+    return mdb;
+}
+
 int db_get(struct db_txn *txn, unsigned table, struct bytes key, struct bytes *value)
 {
     if (txn->error)
         return txn->error;
     MDB_val k = val_of(key);
     MDB_val v;
-    int mdb = mdb_get(txn->txn, txn->db->handles[table], &k, &v);
+    MDB_cursor *place;
+    int mdb = place_of(txn, table, &place);
+    if (mdb == 0)
+        mdb = mdb_cursor_get(place, &k, &v, MDB_SET);
     if (mdb)
         return fail_txn(txn, mdb, "read");
     if (value)
@@ -486,7 +509,10 @@ static int put(struct db_txn *txn, unsigned table, struct bytes key, MDB_val *va
     if (txn->error)
         return txn->error;
     MDB_val k = val_of(key);
-    int mdb = mdb_put(txn->txn, txn->db->handles[table], &k, value, flags);
+    MDB_cursor *place;
+    int mdb = place_of(txn, table, &place);
+    if (mdb == 0)
+        mdb = mdb_cursor_put(place, &k, value, flags);
     return mdb ? fail_txn(txn, mdb, "write") : ERR_OK;
 }
 

@@ -27,6 +27,9 @@ struct db {
 struct db_txn {
     struct db *db;
     MDB_txn *txn;
+    /* One for each table that was used: it stays where it was, and LMDB finds a neighbour of that
+     * place without going down the tree again. */
+    MDB_cursor *places[TABLES_MAX];
     int error;
     bool write;
 };

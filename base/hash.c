@@ -1,11 +1,11 @@
 #include "base/hash.h"
 
+#include <libdeflate.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <xxhash.h>
-#include <zlib.h>
 
 bool guid_equal(const struct guid *a, const struct guid *b)
 {
@@ -91,7 +91,7 @@ uint64_t hash_xxh3(const void *data, size_t size)
 
 uint32_t hash_crc32(const void *data, size_t size)
 {
-    return (uint32_t)crc32_z(0, data, size);
+    return libdeflate_crc32(0, data, size);
 }
 
 void hash_random(void *to, size_t size)

@@ -418,20 +418,17 @@ static int each_live(struct mailbox *mailbox, const struct uidset *uids,
                      int (*each)(struct mailbox *, const struct record *, void *), void *arg)
 {
     struct record records[BATCH];
-    uint32_t uid;
-    for (uint32_t from = 1; from && uidset_next(uids, from, &uid);) {
+    uint32_t from = 1;
+    do {
         size_t count;
-        int rc =
-            record_batch(mailbox->tx->db, mailbox->box->header.number, uid, records, BATCH, &count);
+        int rc = record_batch_in(mailbox->tx->db, mailbox->box->header.number, uids, &from, records,
+                                 BATCH, &count);
         for (size_t i = 0; i < count && rc == ERR_OK; i++)
-            if (record_live(&records[i]) && uidset_contains(uids, records[i].uid))
+            if (record_live(&records[i]))
                 rc = each(mailbox, &records[i], arg);
         if (rc)
             return rc;
-        if (count < BATCH)
-            break;
-        from = records[count - 1].uid + 1;
-    }
+    } while (from);
     return ERR_OK;
 }
 

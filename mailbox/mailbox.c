@@ -103,21 +103,18 @@ int mailbox_batch(struct mailbox *mailbox, uint32_t first, struct record *record
 int mailbox_select(struct mailbox *mailbox, const struct uidset *wanted, struct uidset *live)
 {
     struct record records[SELECT_BATCH];
-    uint32_t uid;
+    uint32_t from = 1;
     uidset_clear(live);
-    for (uint32_t from = 1; from && uidset_next(wanted, from, &uid);) {
+    do {
         size_t count;
-        int rc = record_batch(mailbox->tx->db, mailbox->box->header.number, uid, records,
-                              SELECT_BATCH, &count);
+        int rc = record_batch_in(mailbox->tx->db, mailbox->box->header.number, wanted, &from,
+                                 records, SELECT_BATCH, &count);
         for (size_t i = 0; i < count && rc == ERR_OK; i++)
-            if (record_live(&records[i]) && uidset_contains(wanted, records[i].uid))
+            if (record_live(&records[i]))
                 rc = uidset_add(live, records[i].uid);
         if (rc)
             return rc;
-        if (count < SELECT_BATCH)
-            break;
-        from = records[count - 1].uid + 1;
-    }
+    } while (from);
     return ERR_OK;
 }
 

@@ -139,3 +139,46 @@ int record_batch(struct db_txn *txn, uint32_t number, uint32_t first, struct rec
     db_cursor_close(cursor);
     return rc == ERR_END ? ERR_OK : rc;
 }
+
+/* The first record at or above `uid`, by one step where the cursor stands just before. */
+static int find_from(struct db_cursor *cursor, uint32_t number, uint32_t uid, bool just_before,
+                     struct record *record)
+{
+    uint8_t key[KEY_SIZE];
+    struct bytes found, value;
+    int rc = just_before ? db_next(cursor, &found, &value)
+                         : db_seek(cursor, key_of(key, number, uid), &found, &value);
+    if (rc == ERR_OK && found.size == KEY_SIZE && load_be32(found.data) != number)
+        return ERR_END;
+    return rc ? rc : decode(found, value, record);
+}
+
+int record_batch_in(struct db_txn *txn, uint32_t number, const struct uidset *uids, uint32_t *from,
+                    struct record *records, size_t most, size_t *count)
+{
+    struct db_cursor *cursor;
+    uint32_t wanted;
+    uint32_t at = 0; /* the UID that the cursor stands on; 0: none */
+    *count = 0;
+    int rc = db_cursor_open(txn, TABLE_RECORDS, &cursor);
+    if (rc)
+        return rc;
+    while (rc == ERR_OK && *count < most) {
+        if (*from == 0 || !uidset_next(uids, *from, &wanted)) {
+            rc = ERR_END;
+            break;
+        }
+        struct record *record = &records[*count];
+        rc = find_from(cursor, number, wanted, at && at == wanted - 1, record);
+        if (rc)
+            break;
+        at = record->uid;
+        bool given = uidset_contains(uids, at);
+        *count += given;
+        *from = given ? at + 1 : at;
+    }
+    db_cursor_close(cursor);
+    if (rc == ERR_END)
+        *from = 0;
+    return rc == ERR_END ? ERR_OK : rc;
+}

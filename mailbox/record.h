@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/db.h"
 #include "base/hash.h"
+#include "base/uidset.h"
 #include "mailbox/flags.h"
 
 #define RECORD_EXPUNGED (1u << 8) /* a tombstone */
@@ -40,5 +41,10 @@ int record_delete(struct db_txn *txn, uint32_t number, uint32_t uid);
  * *count may be less than `most` only at the end of the mailbox. */
 int record_batch(struct db_txn *txn, uint32_t number, uint32_t first, struct record *records,
                  size_t most, size_t *count);
+
+/* The same of the UIDs in a set, from *from on, which is advanced to behind the last one given; 0
+ * when there are no more, which fewer than `most` say as well. */
+int record_batch_in(struct db_txn *txn, uint32_t number, const struct uidset *uids, uint32_t *from,
+                    struct record *records, size_t most, size_t *count);
 
 #endif
