@@ -432,11 +432,14 @@ prints 0 journal trim --before '52 weeks ago'
 prints 0 journal trim --keep 99999999
 ok journal trim --keep 5
 ok journal status
-[ "$(column 2,3)" = "$last${TAB}5" ] || die "trim --keep"
+[ "$(column 2)" = "$last" ] || die "trim --keep"
+kept=$(column 3)
+# Whole commits: which mailbox was expired last, by an entry or two, is up to their random ids.
+[ "$kept" -eq 5 ] || [ "$kept" -eq 6 ] || die "trim --keep kept $kept"
 refused 3 list INBOX --at 5
 refused 3 log --since 5
 ok log
-[ "$(wc -l <"$out")" -eq 5 ] || die "log of what is left"
+[ "$(wc -l <"$out")" -eq "$kept" ] || die "log of what is left"
 prints '' journal verify
 prints '' check
 prints '' slots
