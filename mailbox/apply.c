@@ -141,18 +141,18 @@ static int apply_flags(struct tx *tx, struct box *box, const struct change *chan
     return rc;
 }
 
-/* Raises the modseq of records; tombstones that are gone, purged by this node alone, are nothing to
- * miss. */
+/* Raises the modseq of records. Tombstones that are gone, purged by this node alone, are nothing to
+ * miss; what should be live and is not shows in the digest. */
 static int raise(struct tx *tx, struct box *box, const struct change *change)
 {
     uint32_t uid;
     for (uint32_t at = 1; at && uidset_next(&change->uids, at, &uid); at = uid + 1) {
         struct record before;
         int rc = record_get(tx->db, box->header.number, uid, &before);
-        if (rc == ERR_END && change->kind == ENTRY_TOUCH)
+        if (rc == ERR_END)
             continue;
         if (rc)
-            return rc == ERR_END ? differs(box, uid, "no record") : rc;
+            return rc;
         struct record after = before;
         after.modseq = change->modseq;
         after.changed = change->time;

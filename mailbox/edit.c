@@ -12,13 +12,9 @@
 
 #define BATCH 64u
 
-int edit_begin(struct tx *tx, struct box *box, enum entry_kind kind, struct change **out)
+static void begin(struct tx *tx, struct box *box, enum entry_kind kind)
 {
     struct change *change = &tx->change;
-    if (box && box->header.facts.state != MAILBOX_LIVE && kind != ENTRY_CREATE &&
-        kind != ENTRY_PURGE && kind != ENTRY_EXPUNGE)
-        return fail(ERR_REFUSED, "mailbox id:%016llx: it is deleted",
-                    (unsigned long long)box->header.id);
     change_reset(change);
     change->kind = kind;
     change->modseq = tx_next_modseq(tx);
@@ -29,8 +25,23 @@ int edit_begin(struct tx *tx, struct box *box, enum entry_kind kind, struct chan
         change->after = box->header.facts;
         change->facts_changed = FACT_ALL;
     }
-    *out = change;
+}
+
+int edit_begin(struct tx *tx, struct box *box, enum entry_kind kind, struct change **out)
+{
+    if (box && box->header.facts.state != MAILBOX_LIVE && kind != ENTRY_CREATE &&
+        kind != ENTRY_PURGE && kind != ENTRY_EXPUNGE)
+        return fail(ERR_REFUSED, "mailbox id:%016llx: it is deleted",
+                    (unsigned long long)box->header.id);
+    begin(tx, box, kind);
+    *out = &tx->change;
     return ERR_OK;
+}
+
+struct change *edit_begin_expiry(struct tx *tx, struct box *box, enum entry_kind kind)
+{
+    begin(tx, box, kind);
+    return &tx->change;
 }
 
 int edit_finish(struct tx *tx, struct box *box, struct change *change, bool visible)

@@ -7,6 +7,8 @@
 /* Begins a change of this box (NULL: of the store) in the transaction's own struct change: number,
  * time, facts as they are. ERR_REFUSED when the mailbox's state does not allow it. */
 int edit_begin(struct tx *tx, struct box *box, enum entry_kind kind, struct change **change);
+/* The same for what is done to a deleted mailbox on its way out. */
+struct change *edit_begin_expiry(struct tx *tx, struct box *box, enum entry_kind kind);
 /* Carries it out and journals it. A `visible` change raises HIGHESTMODSEQ. */
 int edit_finish(struct tx *tx, struct box *box, struct change *change, bool visible);
 

@@ -3,12 +3,101 @@
 #include "mailbox/edit.h"
 #include "mailbox/mailbox.h"
 
+#define CLEAR_UIDS 1024u /* of a seen set, in one commit */
+
 struct expiry {
     uint64_t id;
     int64_t age;
+    bool begun;      /* an earlier commit did a part of it: the mailbox was old enough */
     uint64_t purged; /* in this commit */
     bool more;
 };
+
+/* What the UIDs of a seen set have as records; those of purged ones have nothing. */
+static int add_formers(struct tx *tx, struct box *box, struct change *change)
+{
+    struct record record;
+    uint32_t uid;
+    int rc = ERR_OK;
+    for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(&change->uids, at, &uid);
+         at = uid + 1) {
+        rc = record_get(tx->db, box->header.number, uid, &record);
+        if (rc == ERR_END)
+            record = (struct record){0};
+        if (rc == ERR_OK || rc == ERR_END)
+            rc = change_add_former(change, record.modseq, record.changed);
+    }
+    return rc;
+}
+
+static int clear_some_seen(struct tx *tx, struct box *box, struct bytes user,
+                           const struct uidset *seen)
+{
+    struct change *change = edit_begin_expiry(tx, box, ENTRY_SEEN);
+    uint32_t uid;
+    unsigned taken = 0;
+    int rc = seen_get(tx->db, change->mailbox, user, NULL, &change->value_before);
+    change->user = user;
+    change->seen_after = false;
+    for (uint32_t at = 1; rc == ERR_OK && at && taken < CLEAR_UIDS && uidset_next(seen, at, &uid);
+         at = uid + 1) {
+        rc = uidset_add(&change->uids, uid);
+        taken++;
+    }
+    if (rc == ERR_OK)
+        rc = add_formers(tx, box, change);
+    return rc ? rc : edit_finish(tx, box, change, true);
+}
+
+/* Purging a mailbox removes its rows. What users had seen must be undone by entries before, or
+ * nobody could look further back than that. */
+static int clear_seen(struct tx *tx, struct box *box, bool *cleared)
+{
+    struct buf row = {0};
+    struct buf name = {0};
+    struct bytes user;
+    struct versioned version;
+    struct uidset seen = {0};
+    int rc = seen_next(tx->db, box->header.id, &row, &user, &seen, &version);
+    while (rc == ERR_OK && seen.count == 0)
+        rc = seen_next(tx->db, box->header.id, &row, &user, &seen, &version);
+    *cleared = rc == ERR_OK;
+    if (rc == ERR_OK) {
+        buf_put(&name, user.data, user.size);
+        rc = name.failed ? fail(ERR_NOMEM, "out of memory")
+                         : clear_some_seen(tx, box, buf_view(&name), &seen);
+    }
+    uidset_free(&seen);
+    buf_free(&row);
+    buf_free(&name);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* One meta value, likewise. */
+static int clear_meta(struct tx *tx, struct box *box, bool *cleared)
+{
+    struct buf row = {0};
+    struct buf texts = {0};
+    struct bytes user, key;
+    struct versioned value;
+    int rc = meta_next(tx->db, box->header.id, &row, &user, &key, &value);
+    while (rc == ERR_OK && value.state != VALUE_SET)
+        rc = meta_next(tx->db, box->header.id, &row, &user, &key, &value);
+    *cleared = rc == ERR_OK;
+    if (rc == ERR_OK) {
+        struct change *change = edit_begin_expiry(tx, box, ENTRY_META);
+        buf_put(&texts, user.data, user.size);
+        buf_put(&texts, key.data, key.size);
+        change->user = bytes_of(texts.data, user.size);
+        change->key = bytes_of(texts.data + user.size, key.size);
+        change->value_before = value;
+        change->value_after_state = VALUE_REMOVED;
+        rc = texts.failed ? fail(ERR_NOMEM, "out of memory") : edit_finish(tx, box, change, true);
+    }
+    buf_free(&row);
+    buf_free(&texts);
+    return rc == ERR_END ? ERR_OK : rc;
+}
 
 /* The live records of a deleted mailbox, expunged by ordinary entries, one commit's worth at a
  * time. */
@@ -70,8 +159,14 @@ static int expire_at_master(struct tx *tx, void *arg)
         return mailbox_purge(mailbox, until, &expiry->purged, &expiry->more);
     /* Expiring touches it: once begun, its mail is gone, and it is carried on with. */
     bool begun = header->messages == 0 && header->facts.deletedmodseq > 0;
-    if (header->facts.state != MAILBOX_DELETED || (header->changed > until && !begun))
+    if (header->facts.state != MAILBOX_DELETED ||
+        (header->changed > until && !begun && !expiry->begun))
         return ERR_OK;
+    rc = clear_seen(tx, mailbox->box, &expiry->more);
+    if (rc == ERR_OK && !expiry->more)
+        rc = clear_meta(tx, mailbox->box, &expiry->more);
+    if (rc || expiry->more)
+        return rc;
     return header->messages ? expunge_deleted(mailbox, expiry) : purge_deleted(mailbox, expiry);
 }
 
@@ -97,6 +192,7 @@ static int expire_mailbox(struct store *store, enum role role, uint64_t id, int6
                                   : store_commit(store, expire_at_master, &expiry, NULL);
         if (rc == ERR_OK)
             *purged += expiry.purged;
+        expiry.begun = true;
     }
     return rc;
 }

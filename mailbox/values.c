@@ -139,6 +139,8 @@ static uint64_t item_digest(char kind, struct bytes user, struct bytes key, stru
 uint64_t seen_digest(struct bytes user, const struct uidset *seen, struct former version)
 {
     struct buf encoded = {0};
+    if (seen->count == 0)
+        return 0;
     uidset_encode(seen, &encoded);
     uint64_t digest = item_digest('s', user, bytes_of(NULL, 0), version, buf_view(&encoded));
     buf_free(&encoded);
