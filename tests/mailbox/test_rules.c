@@ -1,0 +1,424 @@
+/* Each row of the table of docs/MERGE.md both ways round, and the histories that broke earlier
+ * rules.
+ *
+ * Records are written as text: `1g@5` is UID 1 with GUID g, appended at modseq 5. Behind it, in
+ * this order, what is not as usual: `~7` last changed at 7; `x7` a tombstone since 7; `>3` its
+ * successor;
+ * `[Seen,work]` its flags (\ is left out); `{Seen}` the flags at the base, if known; `!9` the time
+ * of its last change. Plans are printed alike: `add 5g<1` is R's UID 1 appended as 5, `renumber
+ * 5g<1` M's.
+ */
+#include "mailbox/rules.h"
+
+#include "base/err.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define RECORDS 16
+
+struct end_text {
+    const char *records;
+    uint32_t next; /* UIDNEXT; 0: one above the highest UID */
+    uint64_t base; /* 0: 10 */
+    uint32_t base_next;
+    uint64_t forgotten;
+    bool damaged;
+};
+
+struct scene {
+    struct end_text m;
+    struct end_text r;
+    bool base_unknown;
+};
+
+struct list {
+    struct merge_record records[RECORDS];
+    struct flags flags[RECORDS];
+    struct flags before[RECORDS];
+    size_t count;
+};
+
+static struct guid guid_of(char letter)
+{
+    struct guid guid = {{0}};
+    guid.bytes[0] = (uint8_t)letter;
+    return guid;
+}
+
+/* "Seen,work]" up to the closing bracket; names in capitals are system flags. */
+static const char *scan_flags(const char *text, char closing, struct flags *flags)
+{
+    while (*text != closing) {
+        char name[32];
+        size_t size = strcspn(text, ",]}");
+        bool system = *text >= 'A' && *text <= 'Z' && text[1] >= 'a';
+        int used = snprintf(name, sizeof name, "%s%.*s", system ? "\\" : "", (int)size, text);
+        assert_int_equal(flags_add(flags, name, (size_t)used), ERR_OK);
+        text += size + (text[size] == ',');
+    }
+    return text + 1;
+}
+
+static const char *scan_number(const char *text, uint64_t *value)
+{
+    char *end;
+    *value = strtoull(text, &end, 10);
+    return end;
+}
+
+static const char *scan_extra(const char *text, struct list *list)
+{
+    struct merge_record *item = &list->records[list->count];
+    struct record *record = &item->record;
+    uint64_t value = 0;
+    char what = *text++;
+    if (what == '[')
+        return scan_flags(text, ']', &list->flags[list->count]);
+    if (what == '{') {
+        item->has_base = true;
+        return scan_flags(text, '}', &list->before[list->count]);
+    }
+    text = scan_number(text, &value);
+    if (what == '~' || what == 'x')
+        record->modseq = value;
+    if (what == 'x')
+        record->flags |= RECORD_EXPUNGED;
+    if (what == '>')
+        record->successor = (uint32_t)value;
+    if (what == '!')
+        record->changed = (int64_t)value;
+    return text;
+}
+
+static const char *scan_record(const char *text, struct list *list)
+{
+    assert_true(list->count < RECORDS);
+    struct record *record = &list->records[list->count].record;
+    uint64_t uid;
+    text = scan_number(text, &uid);
+    record->uid = (uint32_t)uid;
+    record->guid = guid_of(*text++);
+    assert_int_equal(*text, '@');
+    text = scan_number(text + 1, &record->append_modseq);
+    record->modseq = record->append_modseq;
+    while (*text && *text != ' ')
+        text = scan_extra(text, list);
+    return text;
+}
+
+static void scan_list(const char *text, struct list *list)
+{
+    for (; *text; list->count++) {
+        text = scan_record(text, list);
+        struct merge_record *item = &list->records[list->count];
+        item->record.flags |= list->flags[list->count].system;
+        item->keywords = buf_view(&list->flags[list->count].keywords);
+        item->base_system = list->before[list->count].system;
+        item->base_keywords = buf_view(&list->before[list->count].keywords);
+        while (*text == ' ')
+            text++;
+    }
+}
+
+static void free_list(struct list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        flags_free(&list->flags[i]);
+        flags_free(&list->before[i]);
+    }
+}
+
+static void fill_end(const struct end_text *text, struct list *list, struct merge_end *end)
+{
+    scan_list(text->records ? text->records : "", list);
+    *end = (struct merge_end){.records = list->records,
+                              .count = list->count,
+                              .uidnext = text->next,
+                              .base_uidnext = text->base_next,
+                              .base = text->base ? text->base : 10,
+                              .forgotten = text->forgotten,
+                              .sound = !text->damaged};
+    if (!end->uidnext)
+        end->uidnext = list->count ? list->records[list->count - 1].record.uid + 1 : 1;
+}
+
+static void print_flags(const struct merge_action *action, struct buf *out)
+{
+    struct buf text = {0};
+    if (action->system || action->keywords.size) {
+        flags_print(action->system, buf_view(&action->keywords), &text);
+        buf_u8(out, '[');
+        for (size_t i = 0; i < text.size; i++)
+            if (text.data[i] != '\\')
+                buf_u8(out, text.data[i]);
+        buf_u8(out, ']');
+    } else if (action->kind == MERGE_FLAGS) {
+        buf_put(out, "[]", 2);
+    }
+    buf_free(&text);
+}
+
+static const char *const kind_names[] = {
+    [MERGE_HEAL] = "heal",   [MERGE_ADD] = "add",         [MERGE_RENUMBER] = "renumber",
+    [MERGE_FLAGS] = "flags", [MERGE_EXPUNGE] = "expunge", [MERGE_POINT] = "point",
+    [MERGE_BURY] = "bury",   [MERGE_TOUCH] = "touch",
+};
+
+static void print_action(const struct merge_action *action, struct buf *out)
+{
+    char text[64];
+    bool carries = action->kind <= MERGE_RENUMBER || action->kind == MERGE_BURY;
+    int used = snprintf(text, sizeof text, "%s%s %u", out->size ? "; " : "",
+                        kind_names[action->kind], action->uid);
+    buf_put(out, text, (size_t)used);
+    if (carries)
+        buf_u8(out, action->from->record.guid.bytes[0]);
+    if (carries && action->from->record.uid != action->uid) {
+        used = snprintf(text, sizeof text, "<%u", action->from->record.uid);
+        buf_put(out, text, (size_t)used);
+    }
+    if (action->other) {
+        used = snprintf(text, sizeof text, ">%u", action->other);
+        buf_put(out, text, (size_t)used);
+    }
+    print_flags(action, out);
+}
+
+static void make_plan(const struct scene *scene, struct list lists[2], struct merge_plan *plan)
+{
+    struct merge_input input = {.base_known = !scene->base_unknown};
+    fill_end(&scene->m, &lists[0], &input.master);
+    fill_end(&scene->r, &lists[1], &input.replica);
+    assert_int_equal(merge_plan_make(&input, plan), ERR_OK);
+    assert_true(plan->uidnext >= input.master.uidnext && plan->uidnext >= input.replica.uidnext);
+}
+
+static void check_text(const struct merge_plan *plan, const char *expected)
+{
+    struct buf text = {0};
+    for (size_t i = 0; i < plan->count; i++)
+        print_action(&plan->actions[i], &text);
+    buf_u8(&text, 0);
+    assert_false(text.failed);
+    assert_string_equal((const char *)text.data, expected);
+    buf_free(&text);
+}
+
+static void check(struct scene scene, const char *expected)
+{
+    struct list lists[2];
+    struct merge_plan plan;
+    memset(lists, 0, sizeof lists);
+    make_plan(&scene, lists, &plan);
+    check_text(&plan, expected);
+    merge_plan_free(&plan);
+    free_list(&lists[0]);
+    free_list(&lists[1]);
+}
+
+/* ---- Rows; the base is 10, both at M and at R ---- */
+
+static void row_1_who_alone_changed_the_flags_wins(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5"}, .r = {"1g@5~20[Seen]"}}, "flags 1[Seen]");
+    check((struct scene){.m = {"1g@5~20[Seen]"}, .r = {"1g@5"}}, "touch 1");
+    check((struct scene){.m = {"1g@5[Seen]"}, .r = {"1g@5~20!1"}}, "flags 1[]");
+    check((struct scene){.m = {"1g@5"}, .r = {"1g@5"}}, "");
+    check((struct scene){.m = {"1g@5"}, .r = {"1g@5~20"}}, "touch 1");
+}
+
+static void row_1_flags_changed_at_both_ends_merge_one_by_one(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5~20[Seen,junk]{Draft,work}"},
+                         .r = {"1g@5~21[Draft,Flagged,work,todo]{Draft,work}"}},
+          "flags 1[Flagged,Seen,junk,todo]");
+    /* one journal is enough, whichever end's it is */
+    check((struct scene){.m = {"1g@5~20[Seen]{Draft}"}, .r = {"1g@5~21[Draft,Flagged]"}},
+          "flags 1[Flagged,Seen]");
+    check((struct scene){.m = {"1g@5~20[Seen]"}, .r = {"1g@5~21[Draft,Flagged]{Draft}"}},
+          "flags 1[Flagged,Seen]");
+}
+
+static void row_1_without_a_journal_the_newer_end_wins_else_the_master(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5~20[Seen]!7"}, .r = {"1g@5~21[Flagged]!7"}},
+          "flags 1[Flagged]");
+    check((struct scene){.m = {"1g@5~20[Seen]!7"}, .r = {"1g@5~21[Flagged]!6"}}, "touch 1");
+    check((struct scene){.m = {"1g@5~22[Seen]!7"}, .r = {"1g@5~21[Flagged]!8"}}, "touch 1");
+}
+
+static void keyword_names_compare_without_regard_to_case(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5~20[Seen,work]{work}"}, .r = {"1g@5~20[WORK]{wORK}"}},
+          "touch 1");
+    check((struct scene){.m = {"1g@5~20[Seen,work]{work}"}, .r = {"1g@5~20{WORK}"}},
+          "flags 1[Seen]");
+}
+
+static void row_2_expunged_at_one_end_is_expunged_at_both(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5"}, .r = {"1g@5x20"}}, "expunge 1");
+    check((struct scene){.m = {"1g@5x20"}, .r = {"1g@5"}}, "touch 1");
+    check((struct scene){.m = {"1g@5~30[Seen]"}, .r = {"1g@5x20"}}, "expunge 1");
+    check((struct scene){.m = {"1g@5"}, .r = {"1h@5x20"}}, "expunge 1");
+    check((struct scene){.m = {"1h@5x20"}, .r = {"1g@5"}}, "touch 1");
+}
+
+static void row_2_purged_with_evidence_is_expunged_at_both(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5"}, .r = {"", .next = 2, .forgotten = 20}}, "expunge 1");
+    /* R's clients may know modseqs above what M has forgotten */
+    check((struct scene){.m = {"", .next = 2, .forgotten = 20}, .r = {"1g@5"}}, "bury 1g");
+}
+
+static void row_2_what_was_done_to_a_uid_reaches_the_message_under_its_new_one(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5x20>2 2g@20"}, .r = {"1g@5~15[Seen]{}", .next = 2}},
+          "flags 2[Seen]; touch 1");
+    check((struct scene){.m = {"1g@5x20>2 2g@20"}, .r = {"1g@5x15", .next = 2}},
+          "expunge 2; touch 1");
+    check((struct scene){.m = {"1g@5x20>2 2g@20"}, .r = {"", .next = 2, .forgotten = 15}},
+          "expunge 2; touch 1");
+    /* over two hops */
+    check((struct scene){.m = {"1g@5x20>2 2g@20x30>3 3g@30"}, .r = {"1g@5x15", .next = 2}},
+          "expunge 3; touch 1; touch 2");
+}
+
+static void damage_is_healed_under_the_same_uid(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5"}, .r = {"", .next = 2, .damaged = true}}, "touch 1");
+    check((struct scene){.m = {"", .next = 2, .damaged = true}, .r = {"1g@5[Seen]"}},
+          "heal 1g[Seen]");
+    /* a sound end that never forgot a tombstone of that age */
+    check((struct scene){.m = {"1g@5"}, .r = {"", .next = 2, .forgotten = 4}}, "touch 1");
+    check((struct scene){.m = {"", .next = 2, .forgotten = 4}, .r = {"1g@5"}}, "heal 1g");
+}
+
+static void row_3_one_message_under_one_uid_at_both_ends(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@20"}, .r = {"1g@22"}}, "touch 1");
+    check((struct scene){.m = {"1g@20"}, .r = {"1g@22~23[Flagged]{}"}}, "flags 1[Flagged]");
+    /* set by the delivery at both ends, cleared by one end's user */
+    check((struct scene){.m = {"1g@20[Seen]"}, .r = {"1g@22~23{Seen}"}}, "flags 1[]");
+    check((struct scene){.m = {"1g@20~23{Seen}"}, .r = {"1g@22[Seen]"}}, "touch 1");
+    /* set by one delivery only */
+    check((struct scene){.m = {"1g@20"}, .r = {"1g@22[Seen]"}}, "flags 1[Seen]");
+}
+
+static void row_4_one_message_expunged_at_one_end_is_expunged_at_both(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@20"}, .r = {"1g@22x23"}}, "expunge 1");
+    check((struct scene){.m = {"1g@20x21"}, .r = {"1g@22"}}, "touch 1");
+}
+
+static void row_5_a_delivery_tried_at_both_ends_is_one_message(void **state)
+{
+    (void)state;
+    /* M's is below R's UIDNEXT: renumbered; R's 3 dies */
+    check((struct scene){.m = {"2g@20"}, .r = {"3g@22~23[Seen]{}"}},
+          "renumber 4g<2[Seen]; expunge 2>4; bury 3g>4");
+    /* M's is above it: it stays */
+    check((struct scene){.m = {"3g@20"}, .r = {"2g@22", .next = 3}}, "bury 2g>3; touch 3");
+    /* in UID order, up to the higher multiplicity */
+    check((struct scene){.m = {"4g@20 5g@21", .next = 6}, .r = {"2g@22", .next = 3}},
+          "bury 2g>4; touch 4; touch 5");
+}
+
+static void row_5_spares_what_an_earlier_merge_renumbered(void **state)
+{
+    (void)state;
+    /* R had 1(g) and got g again; M's 2(g) is the first one */
+    check((struct scene){.m = {"1g@5x20>3 3g@20"}, .r = {"1g@5 2g@15"}},
+          "add 4g<2; bury 2g>4; touch 1; touch 3");
+}
+
+static void row_6_a_split_brain_kills_the_uid(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@20"}, .r = {"1h@22"}}, "renumber 2g<1; add 3h<1; expunge 1>2");
+    check((struct scene){.m = {"1h@20"}, .r = {"1g@22"}}, "add 2g<1; renumber 3h<1; expunge 1>3");
+}
+
+static void row_7_a_tombstone_of_another_message_kills_the_uid(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@20"}, .r = {"1h@22x23"}}, "renumber 2g<1; expunge 1>2");
+    check((struct scene){.m = {"1h@20x21"}, .r = {"1g@22"}}, "add 2g<1; point 1>2");
+}
+
+static void row_8_a_uid_that_the_other_never_gave_out_stays(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"7g@20[Seen]"}, .r = {"", .next = 7}}, "touch 7");
+    check((struct scene){.m = {"", .next = 7}, .r = {"7g@20[Seen]"}}, "add 7g[Seen]");
+}
+
+static void row_9_a_uid_that_the_other_used_up_dies(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"6g@20[Seen]"}, .r = {"", .next = 9, .forgotten = 30}},
+          "renumber 9g<6[Seen]; expunge 6>9");
+    check((struct scene){.m = {"", .next = 7, .forgotten = 30}, .r = {"6g@20[Seen]"}},
+          "add 7g<6[Seen]; bury 6g>7");
+}
+
+static void row_10_a_tombstone_after_the_base_stands_at_both(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@20x21"}, .r = {""}}, "touch 1");
+    check((struct scene){.m = {""}, .r = {"1g@20x21"}}, "bury 1g");
+    check((struct scene){.m = {"1g@20x21"}, .r = {"1h@20x21"}}, "touch 1");
+    check((struct scene){.m = {"1g@20x21"}, .r = {"1h@20x21>2 2h@21"}}, "add 2h; point 1>2");
+    /* M purged it before R's clients saw it go */
+    check((struct scene){.m = {"", .next = 2, .forgotten = 11}, .r = {"1g@5x30"}}, "bury 1g");
+}
+
+static void row_11_an_old_tombstone_that_the_other_purged_is_left_alone(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5x6"}, .r = {"", .next = 2, .forgotten = 6}}, "");
+    check((struct scene){.m = {"", .next = 2, .forgotten = 6}, .r = {"1g@5x6"}}, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(row_1_who_alone_changed_the_flags_wins),
+        cmocka_unit_test(row_1_flags_changed_at_both_ends_merge_one_by_one),
+        cmocka_unit_test(row_1_without_a_journal_the_newer_end_wins_else_the_master),
+        cmocka_unit_test(keyword_names_compare_without_regard_to_case),
+        cmocka_unit_test(row_2_expunged_at_one_end_is_expunged_at_both),
+        cmocka_unit_test(row_2_purged_with_evidence_is_expunged_at_both),
+        cmocka_unit_test(row_2_what_was_done_to_a_uid_reaches_the_message_under_its_new_one),
+        cmocka_unit_test(damage_is_healed_under_the_same_uid),
+        cmocka_unit_test(row_3_one_message_under_one_uid_at_both_ends),
+        cmocka_unit_test(row_4_one_message_expunged_at_one_end_is_expunged_at_both),
+        cmocka_unit_test(row_5_a_delivery_tried_at_both_ends_is_one_message),
+        cmocka_unit_test(row_5_spares_what_an_earlier_merge_renumbered),
+        cmocka_unit_test(row_6_a_split_brain_kills_the_uid),
+        cmocka_unit_test(row_7_a_tombstone_of_another_message_kills_the_uid),
+        cmocka_unit_test(row_8_a_uid_that_the_other_never_gave_out_stays),
+        cmocka_unit_test(row_9_a_uid_that_the_other_used_up_dies),
+        cmocka_unit_test(row_10_a_tombstone_after_the_base_stands_at_both),
+        cmocka_unit_test(row_11_an_old_tombstone_that_the_other_purged_is_left_alone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
