@@ -192,6 +192,31 @@ int journal_copy(struct db_txn *txn, uint64_t after, size_t most, struct buf *ou
     return any ? ERR_OK : ERR_END;
 }
 
+int journal_tail(struct db_txn *txn, uint64_t after, struct journal_tail *tail)
+{
+    struct key key;
+    struct bytes found, value;
+    struct entry entry;
+    struct db_cursor *cursor;
+    *tail = (struct journal_tail){0};
+    int rc = refuse_trimmed(txn, after);
+    if (rc == ERR_OK)
+        rc = db_cursor_open(txn, TABLE_JOURNAL, &cursor);
+    if (rc)
+        return rc;
+    rc = db_seek(cursor, key_of(&key, after + 1), &found, &value);
+    if (rc == ERR_OK)
+        rc = decode_found(found, value, &entry, NULL);
+    if (rc == ERR_OK)
+        tail->time = entry.time;
+    for (; rc == ERR_OK; rc = db_next(cursor, &found, &value)) {
+        tail->entries++;
+        tail->bytes += value.size;
+    }
+    db_cursor_close(cursor);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 /* The entry at or below `modseq`, whatever it is. ERR_END: none is held. */
 static int entry_at_or_below(struct db_cursor *cursor, uint64_t modseq, struct entry *entry)
 {

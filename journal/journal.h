@@ -42,6 +42,15 @@ int journal_holds(struct db_txn *txn, struct position position);
 int journal_copy(struct db_txn *txn, uint64_t after, size_t most, struct buf *out,
                  struct position *last);
 
+/* What stands behind `after`: how many entries, their bytes, the time of the first (0: none).
+ * ERR_TRIMMED. */
+struct journal_tail {
+    uint64_t entries;
+    uint64_t bytes;
+    int64_t time;
+};
+int journal_tail(struct db_txn *txn, uint64_t after, struct journal_tail *tail);
+
 /* The last entry of the newest commit at or before `modseq` (round down), as its modseq; the
  * window's base when that is it. ERR_TRIMMED, ERR_END: above the last. */
 int journal_round_down(struct db_txn *txn, uint64_t modseq, uint64_t *rounded);

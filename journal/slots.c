@@ -63,3 +63,26 @@ int slot_next(struct db_txn *txn, struct slot *slot)
     db_cursor_close(cursor);
     return rc;
 }
+
+const char *slot_state_name(enum slot_state state)
+{
+    static const char *const names[] = {"connected", "away", "lost"};
+    return names[state];
+}
+
+int slot_lag(struct db_txn *txn, const struct slot *slot, int64_t now, struct slot_lag *lag)
+{
+    struct journal_window window;
+    *lag = (struct slot_lag){.state = SLOT_LOST};
+    int rc = journal_window(txn, &window);
+    if (rc)
+        return rc;
+    int64_t since = slot->time;
+    if (slot->position.modseq >= window.base.modseq) {
+        lag->state = slot->connected ? SLOT_CONNECTED : SLOT_AWAY;
+        rc = journal_tail(txn, slot->position.modseq, &lag->tail);
+        since = lag->tail.entries ? lag->tail.time : now;
+    }
+    lag->age = now > since ? now - since : 0;
+    return rc;
+}

@@ -4,6 +4,7 @@
 #include "mailbox/check.h"
 
 #include "base/err.h"
+#include "journal/history.h"
 #include "journal/tables.h"
 #include "mailbox/content.h"
 #include "mailbox/header.h"
@@ -395,11 +396,40 @@ static int check_chain_only(struct tx *tx, void *arg)
     return check_chain(arg, tx_db(tx), tx_window(tx));
 }
 
+static void wrong_file(void *arg, const char *file, const char *what)
+{
+    wrong(arg, file, "%s", what);
+}
+
+struct archive_of {
+    struct history *history;
+    struct archive *archive;
+};
+
+static int find_archive(struct tx *tx, void *arg)
+{
+    struct archive_of *of = arg;
+    return history_archive(of->history, tx_db(tx), &of->archive);
+}
+
+static int prove_archive(struct check *check)
+{
+    struct archive_of of = {0};
+    int rc = history_open(db_directory_fd(store_db(check->store)), &of.history);
+    if (rc == ERR_OK)
+        rc = store_read(check->store, find_archive, &of);
+    rc = rc ? note(check, ARCHIVE_DIRECTORY, rc) : archive_prove(of.archive, wrong_file, check);
+    history_close(of.history);
+    return rc;
+}
+
 int check_journal(struct store *store, check_report *report, void *arg, uint64_t *count)
 {
     struct check check = {.store = store, .report = report, .arg = arg};
     struct buf ids = {0};
     int rc = store_read(store, check_chain_only, &check);
+    if (rc == ERR_OK)
+        rc = prove_archive(&check);
     if (rc == ERR_OK)
         rc = store_read(store, list_ids, &ids);
     for (size_t at = 0; at < ids.size && rc == ERR_OK; at += 8)

@@ -12,7 +12,7 @@ typedef void check_report(void *arg, const char *where, const char *what);
  * also inflate and hash every message. */
 int check_store(struct store *store, bool contents, check_report *report, void *arg,
                 uint64_t *wrong);
-/* Walks the journal back from the present and proves chain, CRC and each entry's digest. */
+/* Walks window and archive back from the present and proves chain, CRC and each entry's digest. */
 int check_journal(struct store *store, check_report *report, void *arg, uint64_t *wrong);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "base/times.h"
+#include "journal/history.h"
 #include "mailbox/keywords.h"
 #include "mailbox/tx.h"
 
@@ -35,8 +36,14 @@ int when_parse(const char *text, struct when *when)
 
 int when_resolve(struct tx *tx, const struct when *when, uint64_t *modseq)
 {
-    return when->is_modseq ? journal_round_down(tx_db(tx), when->modseq, modseq)
-                           : journal_at_time(tx_db(tx), when->time, modseq);
+    struct history *history;
+    int rc = history_open(db_directory_fd(store_db(tx_store(tx))), &history);
+    if (rc)
+        return rc;
+    rc = when->is_modseq ? history_round_down(history, tx_db(tx), when->modseq, modseq)
+                         : history_at_time(history, tx_db(tx), when->time, modseq);
+    history_close(history);
+    return rc;
 }
 
 /* Live records by UID: an array, with an open-addressed table of places in it. */
@@ -68,6 +75,7 @@ struct keyword_set {
 
 struct view {
     struct store *store;
+    struct history *history;
     struct header header;
     struct records records;
     struct seen_set *seen;
@@ -293,7 +301,9 @@ int view_open(struct store *store, uint64_t id, struct view **out)
         return fail(ERR_NOMEM, "out of memory");
     view->store = store;
     view->header.id = id;
-    int rc = store_read(store, load, view);
+    int rc = history_open(db_directory_fd(store_db(store)), &view->history);
+    if (rc == ERR_OK)
+        rc = store_read(store, load, view);
     if (rc) {
         view_close(view);
         return rc;
@@ -324,6 +334,7 @@ void view_close(struct view *view)
     free(view->records.places);
     free(view->shown);
     change_free(&view->change);
+    history_close(view->history);
     free(view);
 }
 
@@ -478,19 +489,17 @@ struct walk {
     bool arrived;
 };
 
-static int walk(struct tx *tx, void *arg)
+/* `txn` NULL: as long as entries come from the archive, which is read outside transactions. */
+static int walk_some(struct walk *walk, struct db_txn *txn)
 {
-    struct walk *walk = arg;
     struct view *view = walk->view;
     for (uint64_t i = 0; i < walk->steps; i++) {
         struct entry entry;
         uint64_t modseq = view->header.lastmodseq;
         walk->arrived = modseq <= walk->target;
-        if (walk->arrived)
+        if (walk->arrived || (i > 0 && !txn != history_archived(view->history, modseq)))
             return ERR_OK;
-        int rc = journal_get(tx_db(tx), modseq, &entry, NULL);
-        if (rc == ERR_END && modseq <= tx_window(tx)->base.modseq)
-            return ERR_END;
+        int rc = history_get(view->history, txn, modseq, &entry, NULL);
         if (rc == ERR_END)
             return fail(ERR_CORRUPT, "journal entry %llu is missing", (unsigned long long)modseq);
         if (rc == ERR_OK && entry.mailbox != view->header.id)
@@ -504,25 +513,33 @@ static int walk(struct tx *tx, void *arg)
     return ERR_OK;
 }
 
+static int walk_in_txn(struct tx *tx, void *arg)
+{
+    return walk_some(arg, tx_db(tx));
+}
+
+static int walk(struct walk *walk)
+{
+    const struct view *view = walk->view;
+    return history_archived(view->history, view->header.lastmodseq)
+               ? walk_some(walk, NULL)
+               : store_read(view->store, walk_in_txn, walk);
+}
+
 int view_back(struct view *view, uint64_t modseq)
 {
     struct walk work = {.view = view, .target = modseq, .steps = STEPS_IN_ONE_READ};
-    while (!work.arrived) {
-        int rc = store_read(view->store, walk, &work);
-        if (rc == ERR_END)
-            return fail(ERR_TRIMMED, "modseq %llu: the journal begins later",
-                        (unsigned long long)modseq);
-        if (rc)
-            return rc;
-    }
-    return ERR_OK;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && !work.arrived)
+        rc = walk(&work);
+    return rc;
 }
 
 int view_step(struct view *view)
 {
     struct walk work = {.view = view, .target = 0, .steps = 1};
-    int rc = store_read(view->store, walk, &work);
-    return rc == ERR_OK && work.arrived ? ERR_END : rc;
+    int rc = walk(&work);
+    return rc == ERR_TRIMMED || (rc == ERR_OK && work.arrived) ? ERR_END : rc;
 }
 
 const struct header *view_header(const struct view *view)
@@ -706,28 +723,46 @@ int view_mailboxes(struct store *store, uint64_t modseq, struct header **headers
 
 /* Only the facts, undone from the journal: who had which name needs no records. */
 struct facts_walk {
+    struct history *history;
     struct header header;
     uint64_t modseq;
     struct change change;
 };
 
-static int facts_at(struct tx *tx, void *arg)
+/* `txn` as in walk_some(). */
+static int facts_back(struct facts_walk *work, struct db_txn *txn)
 {
-    struct facts_walk *work = arg;
     while (work->header.lastmodseq > work->modseq) {
         struct entry entry;
-        int rc = journal_get(tx_db(tx), work->header.lastmodseq, &entry, NULL);
+        uint64_t modseq = work->header.lastmodseq;
+        int rc = history_get(work->history, txn, modseq, &entry, NULL);
         if (rc == ERR_END)
-            return fail(ERR_TRIMMED, "modseq %llu: the journal begins later",
-                        (unsigned long long)work->modseq);
+            return fail(ERR_CORRUPT, "journal entry %llu is missing", (unsigned long long)modseq);
         if (rc == ERR_OK)
             rc = change_decode(&entry, &work->change);
         if (rc)
             return rc;
         facts_copy(&work->header.facts, &work->change.before, work->change.facts_changed);
         work->header.lastmodseq = entry.previous;
+        if (txn && history_archived(work->history, entry.previous))
+            return ERR_OK;
     }
     return ERR_OK;
+}
+
+static int facts_in_txn(struct tx *tx, void *arg)
+{
+    return facts_back(arg, tx_db(tx));
+}
+
+static int facts_at(struct store *store, struct facts_walk *work)
+{
+    int rc = ERR_OK;
+    while (rc == ERR_OK && work->header.lastmodseq > work->modseq)
+        rc = history_archived(work->history, work->header.lastmodseq)
+                 ? facts_back(work, NULL)
+                 : store_read(store, facts_in_txn, work);
+    return rc;
 }
 
 static int not_found(const struct name *name)
@@ -741,18 +776,21 @@ static int not_found(const struct name *name)
 int view_mailbox_id(struct store *store, const struct name *name, uint64_t modseq, uint64_t *id)
 {
     struct listing listing = {0};
+    struct facts_walk work = {.modseq = modseq ? modseq : UINT64_MAX};
     bool found = false;
-    int rc = store_read(store, list_headers, &listing);
+    int rc = history_open(db_directory_fd(store_db(store)), &work.history);
+    if (rc == ERR_OK)
+        rc = store_read(store, list_headers, &listing);
     for (size_t i = 0; i < listing.count && rc == ERR_OK && !found; i++) {
-        struct facts_walk work = {.header = listing.headers[i],
-                                  .modseq = modseq ? modseq : UINT64_MAX};
-        rc = store_read(store, facts_at, &work);
+        work.header = listing.headers[i];
+        rc = facts_at(store, &work);
         found = rc == ERR_OK && work.header.facts.state == MAILBOX_LIVE &&
                 name_equal(&work.header.facts.name, name);
         if (found)
             *id = listing.headers[i].id;
-        change_free(&work.change);
     }
+    change_free(&work.change);
+    history_close(work.history);
     free(listing.headers);
     return rc || found ? rc : not_found(name);
 }

@@ -16,7 +16,7 @@ struct when {
     int64_t time;
 };
 int when_parse(const char *text, struct when *when); /* ERR_INVALID */
-/* The modseq of the last whole commit at or before `when`. ERR_TRIMMED: before the window;
+/* The modseq of the last whole commit at or before `when`. ERR_TRIMMED: before window and archive;
  * ERR_NOTFOUND: a modseq above the last. */
 int when_resolve(struct tx *tx, const struct when *when, uint64_t *modseq);
 
@@ -27,7 +27,7 @@ int view_open(struct store *store, uint64_t id, struct view **view);
 /* Takes the view back to how things stood after the entry `modseq` (a whole commit's last).
  * ERR_TRIMMED; ERR_CORRUPT when a digest on the way does not match what its entry says. */
 int view_back(struct view *view, uint64_t modseq);
-/* Undoes one entry; ERR_END when the mailbox's oldest entry in the window was undone already. For
+/* Undoes one entry; ERR_END when the mailbox's oldest entry that is held was undone already. For
  * proofs: afterwards the view's digest has been compared with what the entry now on top says. */
 int view_step(struct view *view);
 void view_close(struct view *view); /* NULL is fine */

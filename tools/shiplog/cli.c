@@ -40,8 +40,10 @@ const struct command commands[] = {
     {"promote", "promote [--force]", 0, 0, cmd_promote, false, false},
     {"demote", "demote [--follow ADDRESS] [--discard]", 0, 0, cmd_demote, false, false},
     {"slots", "slots [drop NAME]", 0, 2, cmd_slots, false, false},
-    {"journal", "journal status|trim|verify [--keep N | --before WHEN]", 1, 1, cmd_journal, false,
-     false},
+    {"journal",
+     "journal status|verify | trim [--keep N|--before WHEN] | archive --keep N|--before WHEN | "
+     "retain [--entries N] [--bytes N] [--age AGE] [--slot-bound BYTES] [--archive yes|no]",
+     1, 1, cmd_journal, false, false},
 };
 const size_t command_count = sizeof commands / sizeof commands[0];
 
@@ -93,6 +95,14 @@ int cli_options(struct cli *cli, struct option *options, size_t count)
     cli->count = kept;
     bool fits = kept >= self(cli)->least && kept <= self(cli)->most;
     return fits ? ERR_OK : cli_usage(cli);
+}
+
+void cli_report(void *arg, const char *where, const char *what)
+{
+    struct cli *cli = arg;
+    out_text(cli->out, "where", where);
+    out_text(cli->out, "what", what);
+    out_end(cli->out);
 }
 
 int cli_number(const char *text, uint64_t most, uint64_t *number)

@@ -64,6 +64,8 @@ void cli_print_name(const struct cli *cli, const struct name *name, char out[NAM
 int cli_view(struct cli *cli, const char *text, const char *at, struct view **view);
 int cli_when(struct cli *cli, const char *text, uint64_t *modseq);
 int cli_number(const char *text, uint64_t most, uint64_t *number); /* ERR_INVALID */
+/* Prints something that a check found wrong; `arg` is the cli. */
+void cli_report(void *arg, const char *where, const char *what);
 
 /* The commands, one function each. */
 int cmd_init(struct cli *cli);

@@ -4,6 +4,7 @@
  * today's; a first pass over the entries that give names takes them back to where the log begins,
  * and printing takes them forward again. */
 #include "base/err.h"
+#include "journal/history.h"
 #include "mailbox/change.h"
 #include "tools/shiplog/describe.h"
 
@@ -27,6 +28,7 @@ struct known {
 
 struct logging {
     struct cli *cli;
+    bool since;     /* the beginning was given */
     uint64_t from;  /* the log shows entries behind it */
     uint64_t until; /* and none behind this one */
     bool by_name;
@@ -38,6 +40,7 @@ struct logging {
     struct known *known; /* in order of ids */
     size_t known_count;
     size_t known_capacity;
+    struct history *history;
     uint64_t at; /* entries up to it were read */
     struct buf entries;
     struct change change;
@@ -100,8 +103,15 @@ static int learn_names(struct tx *tx, void *arg)
     struct logging *log = arg;
     struct header header;
     uint64_t id = 0;
-    int rc;
+    int rc = ERR_OK;
+    /* A damaged archive stands in nobody's way who does not look that far back. */
     log->at = tx_window(tx)->base.modseq;
+    if (!log->since)
+        rc = history_oldest(log->history, tx_db(tx), &log->at);
+    else if (log->from < log->at)
+        log->at = log->from;
+    if (rc)
+        return rc;
     while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
         struct known *known = make_known(log, id);
         if (!known)
@@ -116,7 +126,7 @@ static int copy_some(struct tx *tx, void *arg)
     struct logging *log = arg;
     struct position last;
     buf_reset(&log->entries);
-    int rc = journal_copy(tx_db(tx), log->at, BATCH_BYTES, &log->entries, &last);
+    int rc = history_copy(log->history, tx_db(tx), log->at, BATCH_BYTES, &log->entries, &last);
     if (rc == ERR_OK)
         log->at = last.modseq;
     return rc;
@@ -362,9 +372,10 @@ static int step_before(struct tx *tx, void *arg)
 {
     struct logging *log = arg;
     uint64_t before;
-    if (log->from <= tx_window(tx)->base.modseq)
-        return ERR_OK;
-    int rc = journal_round_down(tx_db(tx), log->from - 1, &before);
+    int rc = history_oldest(log->history, tx_db(tx), &before);
+    if (rc || log->from <= before)
+        return rc;
+    rc = history_round_down(log->history, tx_db(tx), log->from - 1, &before);
     log->from = rc == ERR_OK ? before : log->from;
     return rc;
 }
@@ -375,6 +386,7 @@ static int parse_options(struct logging *log, const struct option *options)
     uint64_t number = 0;
     int rc = ERR_OK;
     log->until = UINT64_MAX;
+    log->since = options[0].value;
     if (options[0].value)
         rc = cli_when(cli, options[0].value, &log->from);
     if (rc == ERR_OK && options[0].value)
@@ -397,11 +409,11 @@ static int parse_options(struct logging *log, const struct option *options)
 }
 
 /* Learns the names as of where the log begins, and moves there. */
-static int prepare(struct logging *log, bool since)
+static int prepare(struct logging *log)
 {
     int rc = store_read(log->cli->store, learn_names, log);
     uint64_t first = log->at;
-    if (!since)
+    if (!log->since)
         log->from = first;
     if (rc == ERR_OK)
         rc = walk(log, take_name_back);
@@ -412,7 +424,7 @@ static int prepare(struct logging *log, bool since)
         any = log->known[i].bore;
     log->at = log->from;
     return any ? ERR_OK
-               : fail(ERR_NOTFOUND, "mailbox %s: there was none in the journal's window",
+               : fail(ERR_NOTFOUND, "mailbox %s: there was none in the journal",
                       log->cli->words[0]);
 }
 
@@ -426,11 +438,14 @@ int cmd_log(struct cli *cli)
     struct logging log = {.cli = cli};
     int rc = cli_options(cli, options, 5);
     if (rc == ERR_OK)
+        rc = history_open(db_directory_fd(store_db(cli->store)), &log.history);
+    if (rc == ERR_OK)
         rc = parse_options(&log, options);
     if (rc == ERR_OK)
-        rc = prepare(&log, options[0].value);
+        rc = prepare(&log);
     if (rc == ERR_OK)
         rc = print_all(&log, options[4].value);
+    history_close(log.history);
     free(log.known);
     buf_free(&log.entries);
     change_free(&log.change);

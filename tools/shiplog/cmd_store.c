@@ -1,4 +1,4 @@
-/* Commands about the store as a whole: init, status, digest, check, journal, slots. */
+/* Commands about the store as a whole: init, status, digest, check, slots. */
 #include "agent/wake.h"
 #include "base/err.h"
 #include "base/times.h"
@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TRIM_BATCH 4096u /* entries in one transaction */
 
 int cmd_init(struct cli *cli)
 {
@@ -29,12 +27,17 @@ int cmd_init(struct cli *cli)
                       options[0].value ? &owner : NULL, NULL);
 }
 
+struct slot_row {
+    struct slot slot;
+    struct slot_lag lag;
+};
+
 struct facts_of_store {
     struct node node;
     struct journal_window window;
     struct stop *stops;
     size_t stop_count;
-    struct slot *slots;
+    struct slot_row *slots;
     size_t slot_count;
 };
 
@@ -58,11 +61,15 @@ static int collect_slots(struct db_txn *txn, struct facts_of_store *facts)
     struct slot slot = {0};
     int rc;
     while ((rc = slot_next(txn, &slot)) == ERR_OK) {
-        struct slot *slots = realloc(facts->slots, (facts->slot_count + 1) * sizeof *slots);
+        struct slot_row *slots = realloc(facts->slots, (facts->slot_count + 1) * sizeof *slots);
         if (!slots)
             return fail(ERR_NOMEM, "out of memory");
         facts->slots = slots;
-        slots[facts->slot_count++] = slot;
+        slots[facts->slot_count].slot = slot;
+        rc = slot_lag(txn, &slot, times_now(), &slots[facts->slot_count].lag);
+        if (rc)
+            return rc;
+        facts->slot_count++;
     }
     return rc == ERR_END ? ERR_OK : rc;
 }
@@ -84,27 +91,20 @@ static void free_facts(struct facts_of_store *facts)
     free(facts->slots);
 }
 
-static const char *slot_state(const struct slot *slot, const struct journal_window *window)
+/* What a lost slot lacks cannot be counted any more. */
+static void print_slot(struct out *out, const struct slot_row *row)
 {
-    if (slot->position.modseq < window->base.modseq)
-        return "lost";
-    return slot->connected ? "connected" : "away";
-}
-
-static void print_slot(struct out *out, const struct slot *slot,
-                       const struct journal_window *window)
-{
-    uint64_t behind = window->last.modseq > slot->position.modseq
-                          ? window->last.modseq - slot->position.modseq
-                          : 0;
-    uint64_t average = window->entries ? window->bytes / window->entries : 0;
-    int64_t idle = (times_now() - slot->time) / TIMES_SECOND;
-    out_text(out, "name", slot->name);
-    out_position(out, "position", slot->position);
-    out_number(out, "entries", behind);
-    out_number(out, "bytes", behind * average);
-    out_number(out, "seconds", idle > 0 ? (uint64_t)idle : 0);
-    out_text(out, "state", slot_state(slot, window));
+    out_text(out, "name", row->slot.name);
+    out_position(out, "position", row->slot.position);
+    if (row->lag.state == SLOT_LOST) {
+        out_text(out, "entries", NULL);
+        out_text(out, "bytes", NULL);
+    } else {
+        out_number(out, "entries", row->lag.tail.entries);
+        out_number(out, "bytes", row->lag.tail.bytes);
+    }
+    out_number(out, "seconds", (uint64_t)(row->lag.age / TIMES_SECOND));
+    out_text(out, "state", slot_state_name(row->lag.state));
     out_end(out);
 }
 
@@ -130,7 +130,7 @@ int cmd_status(struct cli *cli)
         out_text(cli->out, "agent", wake_is_open(store_db(cli->store)) ? "running" : "not running");
         out_end(cli->out);
         for (size_t i = 0; i < facts.slot_count; i++)
-            print_slot(cli->out, &facts.slots[i], &facts.window);
+            print_slot(cli->out, &facts.slots[i]);
         for (size_t i = 0; i < facts.stop_count; i++)
             fprintf(stderr,
                     "shiplog: mailbox id:%016" PRIx64 ": stopped before entry %" PRIu64 ": %s\n",
@@ -158,7 +158,7 @@ int cmd_slots(struct cli *cli)
         return cli_usage(cli);
     rc = store_read(cli->store, collect_facts, &facts);
     for (size_t i = 0; i < facts.slot_count && rc == ERR_OK; i++)
-        print_slot(cli->out, &facts.slots[i], &facts.window);
+        print_slot(cli->out, &facts.slots[i]);
     free_facts(&facts);
     return rc;
 }
@@ -249,128 +249,11 @@ int cmd_digest(struct cli *cli)
     return rc;
 }
 
-static void print_wrong(void *arg, const char *where, const char *what)
-{
-    struct cli *cli = arg;
-    out_text(cli->out, "where", where);
-    out_text(cli->out, "what", what);
-    out_end(cli->out);
-}
-
 int cmd_check(struct cli *cli)
 {
     uint64_t wrong = 0;
     int rc = cli_options(cli, NULL, 0);
     if (rc == ERR_OK)
-        rc = check_store(cli->store, true, print_wrong, cli, &wrong);
+        rc = check_store(cli->store, true, cli_report, cli, &wrong);
     return rc == ERR_OK && wrong ? ERR_NO : rc;
-}
-
-struct journal_facts {
-    struct journal_window window;
-    struct entry first; /* without its views */
-};
-
-static int read_journal_facts(struct tx *tx, void *arg)
-{
-    struct journal_facts *facts = arg;
-    struct journal_cursor *cursor;
-    facts->window = *tx_window(tx);
-    facts->first = (struct entry){.modseq = facts->window.base.modseq + 1};
-    int rc = journal_cursor_open(tx_db(tx), &cursor);
-    if (rc)
-        return rc;
-    rc = journal_seek(cursor, 0, &facts->first, NULL);
-    journal_cursor_close(cursor);
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
-static int journal_status(struct cli *cli)
-{
-    struct journal_facts facts;
-    int rc = store_read(cli->store, read_journal_facts, &facts);
-    if (rc)
-        return rc;
-    out_number(cli->out, "first", facts.first.modseq);
-    out_number(cli->out, "last", facts.window.last.modseq);
-    out_number(cli->out, "entries", facts.window.entries);
-    out_number(cli->out, "bytes", facts.window.bytes);
-    if (facts.window.entries)
-        out_time(cli->out, "oldest", facts.first.time);
-    else
-        out_text(cli->out, "oldest", NULL);
-    out_end(cli->out);
-    return ERR_OK;
-}
-
-static int journal_verify(struct cli *cli)
-{
-    uint64_t wrong = 0;
-    int rc = check_journal(cli->store, print_wrong, cli, &wrong);
-    return rc == ERR_OK && wrong ? ERR_NO : rc;
-}
-
-struct trim {
-    uint64_t keep;  /* entries at least */
-    uint64_t up_to; /* modseq */
-    uint64_t removed;
-};
-
-static int trim_some(struct tx *tx, void *arg)
-{
-    struct trim *trim = arg;
-    const struct journal_window *window = tx_window(tx);
-    trim->removed = 0;
-    if (window->entries <= trim->keep)
-        return ERR_OK;
-    uint64_t most = window->entries - trim->keep;
-    /* Trimming rounds up to whole commits, so the count alone could take from what is kept. */
-    uint64_t keep_from = window->last.modseq - trim->keep;
-    uint64_t up_to = trim->up_to < keep_from ? trim->up_to : keep_from;
-    return journal_trim(tx_db(tx), up_to, most < TRIM_BATCH ? most : TRIM_BATCH, &trim->removed);
-}
-
-static int trim_before(struct cli *cli, const char *before, struct trim *trim)
-{
-    uint64_t modseq;
-    int rc = cli_when(cli, before, &modseq);
-    if (rc == ERR_TRIMMED)
-        return ERR_OK;
-    trim->up_to = rc == ERR_OK && modseq ? modseq - 1 : 0;
-    return rc;
-}
-
-static int journal_cut(struct cli *cli, const char *keep, const char *before)
-{
-    struct trim trim = {.up_to = keep ? UINT64_MAX : 0};
-    uint64_t removed = 0;
-    if (!keep == !before)
-        return cli_usage(cli);
-    int rc = keep ? cli_number(keep, UINT64_MAX, &trim.keep) : trim_before(cli, before, &trim);
-    do {
-        if (rc == ERR_OK)
-            rc = store_maintain(cli->store, trim_some, &trim);
-        removed += trim.removed;
-    } while (rc == ERR_OK && trim.removed);
-    if (rc)
-        return rc;
-    out_number(cli->out, "trimmed", removed);
-    out_end(cli->out);
-    return ERR_OK;
-}
-
-int cmd_journal(struct cli *cli)
-{
-    struct option options[] = {{"--keep", true, NULL}, {"--before", true, NULL}};
-    int rc = cli_options(cli, options, 2);
-    if (rc)
-        return rc;
-    bool trim = strcmp(cli->words[0], "trim") == 0;
-    if (!trim && (options[0].value || options[1].value))
-        return cli_usage(cli);
-    if (trim)
-        return journal_cut(cli, options[0].value, options[1].value);
-    if (strcmp(cli->words[0], "status") == 0)
-        return journal_status(cli);
-    return strcmp(cli->words[0], "verify") == 0 ? journal_verify(cli) : cli_usage(cli);
 }

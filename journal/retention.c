@@ -1,0 +1,136 @@
+#include "journal/retention.h"
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "journal/slots.h"
+#include "journal/tables.h"
+
+#define RETENTION_KEY "retention"
+#define ROW_SIZE 37u
+
+int retention_load(struct db_txn *txn, struct retention *retention)
+{
+    struct bytes value;
+    *retention = (struct retention){0};
+    int rc = db_get(txn, TABLE_STATE, bytes_text(RETENTION_KEY), &value);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    struct reader in = reader_of(value);
+    retention->entries = read_u64(&in);
+    retention->bytes = read_u64(&in);
+    retention->age = (int64_t)read_u64(&in);
+    retention->slot_bound = read_u64(&in);
+    uint8_t archive = read_u8(&in);
+    retention->archive = archive;
+    uint32_t crc = read_u32(&in);
+    if (!reader_done(&in) || crc != hash_crc32(value.data, ROW_SIZE - 4) || archive > 1 ||
+        retention->age < 0)
+        return fail(ERR_CORRUPT, "journal: the row that tells how much is kept is damaged");
+    return ERR_OK;
+}
+
+int retention_save(struct db_txn *txn, const struct retention *retention)
+{
+    uint8_t row[ROW_SIZE];
+    save_u64(row, retention->entries);
+    save_u64(row + 8, retention->bytes);
+    save_u64(row + 16, (uint64_t)retention->age);
+    save_u64(row + 24, retention->slot_bound);
+    row[32] = retention->archive;
+    save_u32(row + 33, hash_crc32(row, 33));
+    return db_put(txn, TABLE_STATE, bytes_text(RETENTION_KEY), bytes_of(row, sizeof row));
+}
+
+/* The lowest position of a slot that the window still reaches. */
+static int find_held(struct db_txn *txn, uint64_t *held_from)
+{
+    struct journal_window window;
+    struct slot slot = {0};
+    int rc = journal_window(txn, &window);
+    if (rc)
+        return rc;
+    *held_from = UINT64_MAX;
+    while ((rc = slot_next(txn, &slot)) == ERR_OK)
+        if (slot.position.modseq >= window.base.modseq && slot.position.modseq < *held_from)
+            *held_from = slot.position.modseq;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+int retention_cut(struct db_txn *txn, const struct retention *retention, int64_t now,
+                  struct cut *cut)
+{
+    *cut = (struct cut){
+        .entries = retention->entries ? retention->entries : UINT64_MAX,
+        .bytes = retention->bytes ? retention->bytes : UINT64_MAX,
+        .before = retention->age ? now - retention->age : INT64_MIN,
+        .up_to = UINT64_MAX,
+        .held_bytes = retention->slot_bound ? retention->slot_bound : UINT64_MAX,
+    };
+    return find_held(txn, &cut->held_from);
+}
+
+bool cut_takes(const struct cut *cut, const struct entry *entry, size_t size, uint64_t entries,
+               uint64_t bytes)
+{
+    if (entry->modseq > cut->up_to)
+        return false;
+    if (entry->modseq > cut->held_from && bytes <= cut->held_bytes)
+        return false;
+    return entries > cut->entries || (bytes >= size && bytes - size >= cut->bytes) ||
+           entry->time < cut->before;
+}
+
+int cut_walk_begin(struct db_txn *txn, struct cut_walk *walk)
+{
+    struct journal_window window;
+    int rc = journal_window(txn, &window);
+    *walk = (struct cut_walk){.up_to = window.base.modseq,
+                              .seen = window.base.modseq,
+                              .entries = window.entries,
+                              .bytes = window.bytes,
+                              .oldest = INT64_MAX};
+    return rc;
+}
+
+static void look_at(const struct cut *cut, const struct entry *entry, size_t size,
+                    struct cut_walk *walk, struct cut_walk *open)
+{
+    if (open->oldest == INT64_MAX)
+        open->oldest = entry->time;
+    if (!cut_takes(cut, entry, size, open->entries, open->bytes)) {
+        walk->oldest = open->oldest;
+        walk->done = true;
+        return;
+    }
+    open->seen = entry->modseq;
+    open->entries--;
+    open->bytes -= size;
+    open->going++;
+    open->going_bytes += size;
+    if (entry->end_of_commit) {
+        open->up_to = entry->modseq;
+        *walk = *open;
+    }
+}
+
+int cut_walk_on(struct db_txn *txn, const struct cut *cut, uint64_t most, struct cut_walk *walk)
+{
+    struct journal_cursor *cursor;
+    struct entry entry;
+    struct bytes encoded;
+    struct cut_walk open = *walk; /* in the midst of a commit */
+    uint64_t start = walk->going;
+    int rc = journal_cursor_open(txn, &cursor);
+    if (rc)
+        return rc;
+    for (rc = journal_seek(cursor, walk->seen + 1, &entry, &encoded); rc == ERR_OK;
+         rc = journal_next(cursor, &entry, &encoded)) {
+        look_at(cut, &entry, encoded.size, walk, &open);
+        if (walk->done || walk->going - start >= most)
+            break;
+    }
+    journal_cursor_close(cursor);
+    if (rc == ERR_END)
+        walk->done = true;
+    return rc == ERR_END ? ERR_OK : rc;
+}
