@@ -422,7 +422,7 @@ has '"role":"master".*"master":null,"fenced":false,"repairing":false'
 ok journal status
 last=$(column 2)
 [ "$(column 1,3)" = "1$TAB$last" ] || die "journal status"
-refused 2 journal trim
+prints 0 journal trim
 refused 2 journal trim --keep 1 --before 5
 refused 2 journal trim --keep x
 refused 2 journal status --keep 1
@@ -442,6 +442,47 @@ ok log
 [ "$(wc -l <"$out")" -eq "$kept" ] || die "log of what is left"
 prints '' journal verify
 prints '' check
+prints "-$TAB-$TAB-$TAB-${TAB}no" journal retain
+refused 2 journal retain --entries
+refused 2 journal retain --entries 0
+refused 2 journal retain --bytes 1Q
+refused 2 journal retain --age soon
+refused 2 journal retain --archive maybe
+refused 2 journal retain --keep 5
+refused 2 journal archive
+refused 2 journal archive --keep 1 --before 5
+refused 2 journal trim --age 1d
+prints "3${TAB}1048576${TAB}172800${TAB}-${TAB}no" journal retain --entries 3 --bytes 1M --age 2d
+ok journal retain --entries 1 --age none --slot-bound 1G --archive yes --json
+has '^\{"entries":1,"bytes":1048576,"seconds":null,"slot_bound":1073741824,"archive":true\}$'
+ok mailboxes --at "$((last - 2))"
+cp "$out" then
+ok log
+cp "$out" all
+ok journal archive --keep 3
+archived=$((kept - $("${S[@]}" journal status | cut -f 3)))
+[ "$(cat "$out")" = "$archived$TAB$archived" ] && [ "$archived" -gt 0 ] || die "archived"
+ok journal trim
+[ "$(cat "$out")" -gt 0 ] || die "the policy was not carried out"
+prints '' journal verify
+ok mailboxes --at "$((last - 2))"
+cmp -s then "$out" || die "mailboxes as they were, from the archive"
+ok log
+cmp -s all "$out" || die "log through the archive"
+refused 3 list INBOX --at 5
+file=$(ls "$work/store/archive" | head -n 1)
+printf 'x' | dd of="$work/store/archive/$file" bs=1 seek=120 conv=notrunc status=none
+run 5 "${S[@]}" log
+[ ! -s "$out" ] || die "damaged, but shown"
+grep -q "$file" "$err" || die "the damaged file is not named"
+run 1 "${S[@]}" journal verify
+has "^archive/$file$TAB"
+ok log --since "$last"
+ok list INBOX
+prints '' check
+rm "$work/store/archive/$file"
+run 3 "${S[@]}" mailboxes --at "$((last - kept + 1))"
+ok journal retain --entries none --bytes none --archive no --slot-bound none
 prints '' slots
 refused 3 slots drop nobody
 refused 2 slots frobnicate
