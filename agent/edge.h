@@ -6,6 +6,7 @@
 #include "agent/address.h"
 #include "agent/feeder.h"
 #include "agent/receiver.h"
+#include "agent/wake.h"
 #include "journal/slots.h"
 
 #include <uv.h>
@@ -58,8 +59,8 @@ struct station {
     struct station *next;
     struct agent *agent;
     struct store *store;
-    int wake_fd;
-    uv_poll_t wake;
+    struct wake wake;
+    uv_poll_t waker;
     uv_timer_t poll;
     uv_timer_t saver;
     uv_timer_t redial;

@@ -13,7 +13,6 @@
 #include "agent/agent.h"
 #include "agent/edge.h"
 #include "agent/log.h"
-#include "agent/wake.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/times.h"
@@ -107,14 +106,14 @@ int station_open(struct agent *agent, const struct agent_store *options, struct 
     station->pause = REDIAL_FIRST;
     int rc = take_options(station, options);
     if (rc == ERR_OK)
-        rc = wake_open(store_db(station->store), &station->wake_fd);
+        rc = wake_open(store_db(station->store), &station->wake);
     if (rc) {
         free(station);
         return rc;
     }
     rc = tidy_up(station);
     if (rc) {
-        wake_close(store_db(station->store), station->wake_fd);
+        wake_close(&station->wake);
         free(station);
         return rc;
     }
@@ -141,7 +140,7 @@ static void on_wake(uv_poll_t *handle, int status, int events)
     struct station *station = handle->data;
     (void)status;
     (void)events;
-    wake_drain(station->wake_fd);
+    wake_drain(&station->wake);
     tell_followers(station);
 }
 
@@ -399,13 +398,13 @@ void station_upstream_freed(struct station *station)
 void station_start(struct station *station)
 {
     uv_loop_t *loop = &station->agent->loop;
-    uv_poll_init(loop, &station->wake, station->wake_fd);
+    uv_poll_init(loop, &station->waker, station->wake.fd);
     uv_timer_init(loop, &station->poll);
     uv_timer_init(loop, &station->saver);
     uv_timer_init(loop, &station->redial);
-    station->wake.data = station->poll.data = station->saver.data = station;
+    station->waker.data = station->poll.data = station->saver.data = station;
     station->redial.data = station->poll_work.data = station->save_work.data = station;
-    uv_poll_start(&station->wake, UV_READABLE, on_wake);
+    uv_poll_start(&station->waker, UV_READABLE, on_wake);
     uv_timer_start(&station->poll, on_poll, POLL_INTERVAL, POLL_INTERVAL);
     if (station->follow[0])
         uv_timer_start(&station->redial, dial, 0, 0);
@@ -413,7 +412,7 @@ void station_start(struct station *station)
 
 void station_stop(struct station *station)
 {
-    uv_close((uv_handle_t *)&station->wake, NULL);
+    uv_close((uv_handle_t *)&station->waker, NULL);
     uv_close((uv_handle_t *)&station->poll, NULL);
     uv_close((uv_handle_t *)&station->saver, NULL);
     uv_close((uv_handle_t *)&station->redial, NULL);
@@ -425,7 +424,7 @@ void station_close(struct station *station)
         log_warning("slots-not-written", "store=%s reason=\"%s\"", store_path(station->store),
                     err_message());
     release_saved(station);
-    wake_close(store_db(station->store), station->wake_fd);
+    wake_close(&station->wake);
     free(station->moorings);
     free(station);
 }

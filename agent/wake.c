@@ -12,13 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A path that is short whatever the directory is called. */
-static struct sockaddr_un socket_path(struct db *db)
+/* Opened anew: the lock belongs to what was opened, so that a process can hold it against itself.
+ */
+static int open_directory(struct db *db)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", db_directory_fd(db),
-             STORE_WAKE_SOCKET);
-    return address;
+    return openat(db_directory_fd(db), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 /* Who asks whether an agent runs holds the lock for a moment, too. */
@@ -33,32 +31,39 @@ static bool take_lock(int directory)
     return false;
 }
 
-/* The lock of the directory tells a living agent from the socket file that a dead one left. */
-int wake_open(struct db *db, int *out)
+/* A socket file that is there was left by a dead agent. The path is short whatever the directory
+ * is called. */
+static int bind_socket(int fd, int directory)
 {
-    struct sockaddr_un address = socket_path(db);
-    int directory = db_directory_fd(db);
-    if (!take_lock(directory))
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", directory,
+             STORE_WAKE_SOCKET);
+    unlinkat(directory, STORE_WAKE_SOCKET, 0);
+    return bind(fd, (struct sockaddr *)&address, sizeof address);
+}
+
+int wake_open(struct db *db, struct wake *wake)
+{
+    wake->lock = open_directory(db);
+    if (wake->lock < 0)
+        return fail_errno("%s", db_directory(db));
+    if (!take_lock(wake->lock)) {
+        close(wake->lock);
         return fail(ERR_REFUSED, "%s: an agent runs already", db_directory(db));
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0) {
-        unlinkat(directory, STORE_WAKE_SOCKET, 0);
-        if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0) {
-            *out = fd;
-            return ERR_OK;
-        }
     }
+    wake->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (wake->fd >= 0 && bind_socket(wake->fd, wake->lock) == 0)
+        return ERR_OK;
     int rc = fail_errno("%s/%s", db_directory(db), STORE_WAKE_SOCKET);
-    if (fd >= 0)
-        close(fd);
-    flock(directory, LOCK_UN);
+    if (wake->fd >= 0)
+        close(wake->fd);
+    close(wake->lock);
     return rc;
 }
 
 bool wake_is_open(struct db *db)
 {
-    /* Opened anew: the lock belongs to what was opened, and this process may run the agent. */
-    int directory = openat(db_directory_fd(db), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = open_directory(db);
     if (directory < 0)
         return false;
     bool open = flock(directory, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
@@ -66,16 +71,16 @@ bool wake_is_open(struct db *db)
     return open;
 }
 
-void wake_drain(int fd)
+void wake_drain(const struct wake *wake)
 {
     char drop[64];
-    while (recv(fd, drop, sizeof drop, MSG_DONTWAIT) >= 0)
+    while (recv(wake->fd, drop, sizeof drop, MSG_DONTWAIT) >= 0)
         continue;
 }
 
-void wake_close(struct db *db, int fd)
+void wake_close(struct wake *wake)
 {
-    unlinkat(db_directory_fd(db), STORE_WAKE_SOCKET, 0);
-    close(fd);
-    flock(db_directory_fd(db), LOCK_UN);
+    unlinkat(wake->lock, STORE_WAKE_SOCKET, 0);
+    close(wake->fd);
+    close(wake->lock);
 }

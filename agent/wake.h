@@ -5,12 +5,16 @@
 
 #include "base/db.h"
 
-/* ERR_REFUSED: an agent of this store runs already. `fd` becomes readable when something was
- * committed. */
-int wake_open(struct db *db, int *fd);
+struct wake {
+    int lock; /* the directory, opened for the lock that tells a living agent from a dead one */
+    int fd;   /* becomes readable when something was committed */
+};
+
+int wake_open(struct db *db,
+              struct wake *wake); /* ERR_REFUSED: an agent of this store runs; ERR_IO */
 /* Whether an agent of this store runs, in whichever process. No, when the system cannot tell. */
 bool wake_is_open(struct db *db);
-void wake_drain(int fd); /* takes what is there, so that it is not readable any more */
-void wake_close(struct db *db, int fd);
+void wake_drain(const struct wake *wake); /* until it is not readable any more */
+void wake_close(struct wake *wake);
 
 #endif
