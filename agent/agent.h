@@ -1,9 +1,9 @@
 /* The agent: one libuv loop that feeds followers of stores and follows upstreams, for any number of
  * stores.
  *
- * Everything here is used by one thread, which is the loop's; only agent_stop() may be called by
- * any. Storage work runs in libuv's thread pool, one piece at a time for each connection, never on
- * the loop.
+ * The process ignores SIGPIPE. Everything here is used by one thread, which is the loop's; only
+ * agent_stop() may be called by any. Storage work runs in libuv's thread pool, one piece at a time
+ * for each connection, never on the loop.
  */
 #ifndef SHIPLOG_AGENT_AGENT_H
 #define SHIPLOG_AGENT_AGENT_H

@@ -413,8 +413,9 @@ static void forget(struct receiver *receiver, const struct slice *done)
     receiver->entries.size -= done->end;
     memmove(receiver->entries.data, receiver->entries.data + done->end, receiver->entries.size);
     receiver->arrival_count -= done->arrivals;
-    memmove(receiver->arrivals, receiver->arrivals + done->arrivals,
-            receiver->arrival_count * sizeof *receiver->arrivals);
+    if (receiver->arrival_count)
+        memmove(receiver->arrivals, receiver->arrivals + done->arrivals,
+                receiver->arrival_count * sizeof *receiver->arrivals);
     for (size_t i = 0; i < receiver->arrival_count; i++)
         receiver->arrivals[i].at -= done->end;
     receiver->commit_count = 0;

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -518,6 +519,30 @@ static void one_name_is_one_follower(void **state)
     hang_up(&second);
 }
 
+static enum frame_type answer_to(struct host *host, const struct hello *hello)
+{
+    struct stranger stranger;
+    dial(&stranger, host);
+    greet(&stranger, hello);
+    enum frame_type type = hear(&stranger).type;
+    hang_up(&stranger);
+    return type;
+}
+
+static void a_name_is_free_when_its_bearer_hangs_up(void **state)
+{
+    struct host *a = start_master(*state);
+    struct hello hello = hello_of("rosa", 98);
+    struct hello other = hello_of("rosa", 99);
+    assert_int_equal(answer_to(a, &hello), FRAME_WELCOME);
+    enum frame_type type = answer_to(a, &other);
+    for (unsigned waits = 0; type == FRAME_REFUSE && waits < 1000; waits++) {
+        rest();
+        type = answer_to(a, &other);
+    }
+    assert_int_equal(type, FRAME_WELCOME);
+}
+
 static void assert_thrown_out(struct host *node, struct bytes bytes)
 {
     struct stranger stranger;
@@ -791,6 +816,7 @@ int main(void)
         TEST(who_cannot_be_fed_is_told_why),
         TEST(a_follower_behind_the_window_is_told_of_the_gap),
         TEST(one_name_is_one_follower),
+        TEST(a_name_is_free_when_its_bearer_hangs_up),
         TEST(garbage_changes_nothing_and_the_agent_goes_on),
         TEST(an_upstream_that_talks_nonsense_changes_nothing),
         TEST(a_slow_follower_slows_nobody_and_costs_a_window),
@@ -801,5 +827,6 @@ int main(void)
         TEST(an_agent_that_stops_says_so),
         TEST(what_cannot_be_served_is_refused_at_the_start),
     };
+    signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
