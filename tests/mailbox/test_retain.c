@@ -354,14 +354,15 @@ static struct {
     unsigned left; /* calls until then */
     bool lossy;
     bool unsynced;
-    int known; /* names before */
+    int known; /* names that are durable */
 } power;
 
-static int count_names(char newest[NAME_MAX + 1], int known)
+static int count_names(char newest[NAME_MAX + 1])
 {
     DIR *directory = opendir(power.archive);
     const struct dirent *item;
     int count = 0;
+    *newest = '\0';
     while (directory && (item = readdir(directory))) {
         bool file = strchr(item->d_name, '-');
         if (file && strcmp(item->d_name, newest) > 0)
@@ -370,35 +371,33 @@ static int count_names(char newest[NAME_MAX + 1], int known)
     }
     if (directory)
         closedir(directory);
-    return count > known ? count : known;
+    return count;
 }
 
-static void power_goes(bool at_directory)
+static void power_goes(void)
 {
     char path[PATH_MAX];
-    char newest[NAME_MAX + 1] = "";
-    scratch_path(path, power.archive, "new");
+    char newest[NAME_MAX + 1];
+    bool named = count_names(newest) > power.known;
+    scratch_path(path, power.archive, named ? newest : "new");
     if (power.lossy && power.unsynced && access(path, F_OK) == 0 && truncate(path, 0) != 0)
         _exit(2);
-    if (power.lossy && at_directory && count_names(newest, power.known) > power.known) {
-        scratch_path(path, power.archive, newest);
-        if (unlink(path) != 0)
-            _exit(2);
-    }
+    if (power.lossy && named && unlink(path) != 0)
+        _exit(2);
     _exit(0);
 }
 
 static void on_event(const struct fault_event *event)
 {
-    char link[64], path[PATH_MAX];
+    char link[64], path[PATH_MAX], newest[NAME_MAX + 1];
     snprintf(link, sizeof link, "/proc/self/fd/%d", event->fd);
     ssize_t size = readlink(link, path, sizeof path - 1);
     path[size > 0 ? size : 0] = '\0';
-    bool at_directory = strcmp(path, power.archive) == 0;
-    bool at_file = !at_directory && strncmp(path, power.archive, strlen(power.archive)) == 0;
     if (--power.left == 0)
-        power_goes(at_directory);
-    if (at_file)
+        power_goes();
+    if (strcmp(path, power.archive) == 0)
+        power.known = count_names(newest);
+    else if (strncmp(path, power.archive, strlen(power.archive)) == 0)
         power.unsynced = event->kind != EVENT_SYNC;
 }
 
@@ -410,10 +409,10 @@ static bool cut_without_power(struct place *place, unsigned nth, bool lossy)
     assert_true(child >= 0);
     if (child == 0) {
         struct retained done;
-        char newest[NAME_MAX + 1] = "";
+        char newest[NAME_MAX + 1];
         power.left = nth;
         power.lossy = lossy;
-        power.known = count_names(newest, 0);
+        power.known = count_names(newest);
         if (store_open(place->path, NULL, &place->store))
             _exit(3);
         faults_watch(on_event);
