@@ -262,6 +262,37 @@ static void remember_file(void *arg, const char *file, const char *what)
     snprintf(*last, PATH_MAX, "%s", file);
 }
 
+/* CRCs tell of accidents in the file; that it holds this journal's entries only the chain does. */
+static void chain_proves_a_block(void **state)
+{
+    struct made *made = make();
+    struct archive_block block = {.before = made->at};
+    struct archive_place places[10];
+    struct buf packed = {0}, stored = {0}, entries = {0};
+    struct entry entry;
+    (void)state;
+    for (unsigned i = 0; i < 10; i++) {
+        struct journal_point before = made->at;
+        make_entry(made, false, true);
+        assert_int_equal(entry_decode(made_entry(made, i), &entry), ERR_OK);
+        archive_pack(&packed, &entry, before);
+        block.entries++;
+    }
+    assert_int_equal(archive_deflate(buf_view(&packed), &stored, &block), ERR_OK);
+    assert_int_equal(archive_unpack(buf_view(&stored), &block, made->at, &entries, places), ERR_OK);
+    assert_true(bytes_equal(buf_view(&entries), buf_view(&made->bytes)));
+    packed.data[packed.size - 1] ^= 1; /* of the last entry's digest */
+    buf_reset(&stored);
+    buf_reset(&entries);
+    assert_int_equal(archive_deflate(buf_view(&packed), &stored, &block), ERR_OK);
+    assert_int_equal(archive_unpack(buf_view(&stored), &block, made->at, &entries, places),
+                     ERR_CORRUPT);
+    buf_free(&packed);
+    buf_free(&stored);
+    buf_free(&entries);
+    made_free(made);
+}
+
 static void missing_ends_what_is_reached(void **state)
 {
     struct place place;
@@ -463,6 +494,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(is_found_by_time),
         cmocka_unit_test(ends_where_the_window_begins),
         cmocka_unit_test(of_another_branch_is_not_shown),
+        cmocka_unit_test(chain_proves_a_block),
         cmocka_unit_test(missing_ends_what_is_reached),
         cmocka_unit_test(refuses_what_is_not_chained),
         cmocka_unit_test(no_damage_goes_unnoticed),

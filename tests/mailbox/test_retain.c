@@ -374,7 +374,7 @@ static int count_names(char newest[NAME_MAX + 1])
     return count;
 }
 
-static void power_goes(void)
+static void power_goes(int status)
 {
     char path[PATH_MAX];
     char newest[NAME_MAX + 1];
@@ -384,7 +384,7 @@ static void power_goes(void)
         _exit(2);
     if (power.lossy && named && unlink(path) != 0)
         _exit(2);
-    _exit(0);
+    _exit(status);
 }
 
 static void on_event(const struct fault_event *event)
@@ -394,7 +394,7 @@ static void on_event(const struct fault_event *event)
     ssize_t size = readlink(link, path, sizeof path - 1);
     path[size > 0 ? size : 0] = '\0';
     if (--power.left == 0)
-        power_goes();
+        power_goes(0);
     if (strcmp(path, power.archive) == 0)
         power.known = count_names(newest);
     else if (strncmp(path, power.archive, strlen(power.archive)) == 0)
@@ -416,7 +416,9 @@ static bool cut_without_power(struct place *place, unsigned nth, bool lossy)
         if (store_open(place->path, NULL, &place->store))
             _exit(3);
         faults_watch(on_event);
-        _exit(cut_to(place, 3, true, &done) == ERR_OK ? 1 : 4);
+        if (cut_to(place, 3, true, &done))
+            _exit(4);
+        power_goes(1);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
