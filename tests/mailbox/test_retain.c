@@ -379,9 +379,12 @@ static void power_goes(int status)
     char path[PATH_MAX];
     char newest[NAME_MAX + 1];
     bool named = count_names(newest) > power.known;
-    scratch_path(path, power.archive, named ? newest : "new");
-    if (power.lossy && power.unsynced && access(path, F_OK) == 0 && truncate(path, 0) != 0)
+    scratch_path(path, power.archive, "new");
+    if (access(path, F_OK) != 0)
+        scratch_path(path, power.archive, newest);
+    if (power.lossy && power.unsynced && truncate(path, 0) != 0)
         _exit(2);
+    scratch_path(path, power.archive, newest);
     if (power.lossy && named && unlink(path) != 0)
         _exit(2);
     _exit(status);
