@@ -3,11 +3,13 @@
 #include "base/db_private.h"
 #include "base/err.h"
 #include "base/lock.h"
+#include "base/pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +144,26 @@ static int refuse_truncated(struct db *db)
     return ERR_OK;
 }
 
+int put_commit_number(const struct db *db, MDB_txn *txn)
+{
+    uint8_t number[8];
+    MDB_dbi main_table;
+    MDB_val key = {sizeof PAGES_COMMIT_KEY - 1, PAGES_COMMIT_KEY};
+    MDB_val value = {sizeof number, number};
+    save_u64(number, mdb_txn_id(txn));
+    int mdb = mdb_dbi_open(txn, NULL, 0, &main_table);
+    if (mdb == 0)
+        mdb = mdb_put(txn, main_table, &key, &value, 0);
+    return mdb ? fail_mdb(db, mdb, "commit") : ERR_OK;
+}
+
+static int check_metas(const struct db *db)
+{
+    mdb_filehandle_t fd;
+    mdb_env_get_fd(db->env, &fd);
+    return pages_check_metas(fd, db->directory);
+}
+
 static int open_tables(struct db *db)
 {
     MDB_txn *txn;
@@ -153,6 +175,10 @@ static int open_tables(struct db *db)
             return fail_mdb(db, rc, "begin");
         for (unsigned i = 0; i < db->options.table_count && rc == 0; i++)
             rc = mdb_dbi_open(txn, db->options.tables[i], write ? MDB_CREATE : 0, &db->handles[i]);
+        if (rc == 0 && write && put_commit_number(db, txn)) {
+            mdb_txn_abort(txn);
+            return ERR_IO;
+        }
         if (rc == 0)
             rc = mdb_txn_commit(txn);
         else
@@ -167,6 +193,15 @@ static int open_tables(struct db *db)
     return fail(ERR_CORRUPT, "%s: not a shiplog store", db->directory);
 }
 
+/* LMDB found something in a page that cannot be, and would abort: to those who watch for faults in
+ * the map this is one. */
+static void on_assert(MDB_env *env, const char *what)
+{
+    (void)env;
+    (void)what;
+    raise(SIGBUS);
+}
+
 static int open_env(struct db *db)
 {
     int rc = mdb_env_create(&db->env);
@@ -174,6 +209,7 @@ static int open_env(struct db *db)
         db->env = NULL;
         return fail_mdb(db, rc, "open");
     }
+    mdb_env_set_assert(db->env, on_assert);
     mdb_env_set_maxdbs(db->env, TABLES_MAX);
     mdb_env_set_maxreaders(db->env, READERS_MAX);
     mdb_env_set_mapsize(db->env, db->options.map_size);
@@ -268,6 +304,8 @@ int db_open(const char *directory, const struct db_options *options, struct db *
     rc = refuse_truncated(db);
     if (rc == ERR_OK)
         rc = open_tables(db);
+    if (rc == ERR_OK)
+        rc = check_metas(db);
     if (rc) {
         unregister_open(db);
         goto failed;
@@ -338,6 +376,8 @@ static int recover(struct db *db, int why)
         rc = open_env(db);
         if (rc == ERR_OK)
             rc = open_tables(db);
+        if (rc == ERR_OK)
+            rc = check_metas(db);
     }
     pthread_rwlock_unlock(&db->open_txns);
     return rc;
@@ -402,7 +442,7 @@ int db_begin_write(struct db *db, struct db_txn **txn)
 
 /* Before LMDB's transaction ends: a write transaction frees its cursors, a read transaction does
  * not. */
-static void close_places(struct db_txn *txn)
+void close_places(struct db_txn *txn)
 {
     for (unsigned i = 0; i < txn->db->options.table_count; i++)
         if (txn->places[i])
@@ -421,6 +461,8 @@ int db_commit(struct db_txn *txn)
 {
     int rc = txn->error;
     close_places(txn);
+    if (rc == ERR_OK && txn->changed)
+        rc = put_commit_number(txn->db, txn->txn);
     if (rc) {
         mdb_txn_abort(txn->txn);
     } else {
@@ -510,6 +552,7 @@ static int put(struct db_txn *txn, unsigned table, struct bytes key, MDB_val *va
         return txn->error;
     MDB_val k = val_of(key);
     MDB_cursor *place;
+    txn->changed = true;
     int mdb = place_of(txn, table, &place);
     if (mdb == 0)
         mdb = mdb_cursor_put(place, &k, value, flags);
@@ -541,6 +584,7 @@ int db_delete(struct db_txn *txn, unsigned table, struct bytes key)
     if (txn->error)
         return txn->error;
     MDB_val k = val_of(key);
+    txn->changed = true;
     int mdb = mdb_del(txn->txn, txn->db->handles[table], &k, NULL);
     return mdb ? fail_txn(txn, mdb, "delete") : ERR_OK;
 }
@@ -584,56 +628,79 @@ void db_cursor_close(struct db_cursor *cursor)
     free(cursor);
 }
 
-static int move(struct db_cursor *cursor, MDB_cursor_op op, MDB_val *k, struct bytes *found,
-                struct bytes *value)
+/* Which way a key must lie from the one before it, or from the one that was sought. */
+enum direction { ANYWHERE, AT_OR_ABOVE, ABOVE, BELOW };
+
+/* LMDB believes its pages. That keys go one way is what ends every loop over them. */
+static bool goes(struct bytes from, struct bytes to, enum direction direction)
 {
-    if (cursor->txn->error)
-        return cursor->txn->error;
+    int order = memcmp(to.data, from.data, to.size < from.size ? to.size : from.size);
+    if (order == 0)
+        order = (to.size > from.size) - (to.size < from.size);
+    if (direction == BELOW)
+        return order < 0;
+    return direction == ABOVE ? order > 0 : order >= 0;
+}
+
+static int move(struct db_cursor *cursor, MDB_cursor_op op, struct bytes key,
+                enum direction direction, struct bytes *found, struct bytes *value)
+{
+    struct db_txn *txn = cursor->txn;
+    if (txn->error)
+        return txn->error;
+    MDB_val k = val_of(key);
     MDB_val v;
-    int mdb = mdb_cursor_get(cursor->cursor, k, &v, op);
+    int mdb = mdb_cursor_get(cursor->cursor, &k, &v, op);
     if (mdb)
-        return fail_txn(cursor->txn, mdb, "iterate");
+        return fail_txn(txn, mdb, "iterate");
+    if (k.mv_size > KEY_MAX_SIZE || (key.data && !goes(key, bytes_of_val(&k), direction)))
+        return fail_txn(txn, MDB_CORRUPTED, "iterate");
+    memcpy(cursor->at, k.mv_data, k.mv_size);
+    cursor->at_size = k.mv_size;
     if (found)
-        *found = bytes_of_val(k);
+        *found = bytes_of_val(&k);
     if (value)
         *value = bytes_of_val(&v);
     return ERR_OK;
 }
 
+/* The cursor's own place, for the step to the next; nowhere yet: LMDB steps to the first or last.
+ */
+static struct bytes standing_at(const struct db_cursor *cursor)
+{
+    return bytes_of(cursor->at_size ? cursor->at : NULL, cursor->at_size);
+}
+
 int db_seek(struct db_cursor *cursor, struct bytes key, struct bytes *found, struct bytes *value)
 {
-    MDB_val k = val_of(key);
-    return move(cursor, MDB_SET_RANGE, &k, found, value);
+    return move(cursor, MDB_SET_RANGE, key, AT_OR_ABOVE, found, value);
 }
 
 int db_first(struct db_cursor *cursor, struct bytes *found, struct bytes *value)
 {
-    MDB_val k = {0};
-    return move(cursor, MDB_FIRST, &k, found, value);
+    return move(cursor, MDB_FIRST, bytes_of(NULL, 0), ANYWHERE, found, value);
 }
 
 int db_last(struct db_cursor *cursor, struct bytes *found, struct bytes *value)
 {
-    MDB_val k = {0};
-    return move(cursor, MDB_LAST, &k, found, value);
+    return move(cursor, MDB_LAST, bytes_of(NULL, 0), ANYWHERE, found, value);
 }
 
 int db_next(struct db_cursor *cursor, struct bytes *found, struct bytes *value)
 {
-    MDB_val k = {0};
-    return move(cursor, MDB_NEXT, &k, found, value);
+    return move(cursor, MDB_NEXT, standing_at(cursor), ABOVE, found, value);
 }
 
 int db_previous(struct db_cursor *cursor, struct bytes *found, struct bytes *value)
 {
-    MDB_val k = {0};
-    return move(cursor, MDB_PREV, &k, found, value);
+    return move(cursor, MDB_PREV, standing_at(cursor), BELOW, found, value);
 }
 
 int db_cursor_delete(struct db_cursor *cursor)
 {
     if (cursor->txn->error)
         return cursor->txn->error;
+    cursor->txn->changed = true;
     int mdb = mdb_cursor_del(cursor->cursor, 0);
     return mdb ? fail_txn(cursor->txn, mdb, "delete") : ERR_OK;
 }
@@ -670,4 +737,11 @@ int db_usage(struct db *db, struct db_usage *usage)
         rc = fail_mdb(db, mdb, "count free pages");
     db_abort(txn);
     return rc;
+}
+
+int db_check_pages(struct db_txn *txn, void (*report)(void *arg, const char *what), void *arg)
+{
+    mdb_filehandle_t fd;
+    mdb_env_get_fd(txn->db->env, &fd);
+    return pages_check(fd, mdb_txn_id(txn->txn), report, arg);
 }

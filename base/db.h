@@ -90,6 +90,11 @@ int db_previous(struct db_cursor *cursor, struct bytes *found, struct bytes *val
 int db_cursor_delete(
     struct db_cursor *cursor); /* the item there; db_next() then gives the one behind it */
 
+/* Looks at every page of the state that this read transaction sees, which should have just begun;
+ * tells of each thing that LMDB could trip over. ERR_BUSY: too many commits since; begin anew.
+ * ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
+int db_check_pages(struct db_txn *txn, void (*report)(void *arg, const char *what), void *arg);
+
 /* A copy: compacted, as of one committed state. */
 struct db_copy {
     /* Works on the copy before anybody else sees it, in a transaction of the copy's; `file` is its

@@ -183,16 +183,27 @@ static int run_prepare(struct db *copied, const struct db_copy *copy)
     if (mdb)
         return fail_mdb(copied, mdb, "open the copy");
     int rc = open_tables_in(txn.txn, copied);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && copy)
         rc = copy->prepare(&txn, copied->identity, copy->arg);
     if (rc == ERR_OK)
         rc = txn.error;
+    close_places(&txn);
+    if (rc == ERR_OK)
+        rc = put_commit_number(copied, txn.txn);
     if (rc) {
         mdb_txn_abort(txn.txn);
         return rc;
     }
     mdb = mdb_txn_commit(txn.txn);
     return mdb ? fail_mdb(copied, mdb, "prepare the copy") : ERR_OK;
+}
+
+/* LMDB's copier numbers the copy's commits anew, and its first still says that it is a later one:
+ * so two follow it, and both meta pages lead to trees that know what they are. */
+static int prepare_twice(struct db *copied, const struct db_copy *copy)
+{
+    int rc = run_prepare(copied, copy);
+    return rc ? rc : run_prepare(copied, NULL);
 }
 
 /* Nobody else knows the file yet: no locks. */
@@ -211,7 +222,7 @@ static int prepare_copy(const struct db *db, const char *path, int fd, const str
     mdb_env_set_maxdbs(copied.env, TABLES_MAX);
     mdb_env_set_mapsize(copied.env, info.me_mapsize);
     mdb = mdb_env_open(copied.env, path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NOLOCK, 0640);
-    int rc = mdb ? fail_mdb(&copied, mdb, "open the copy") : run_prepare(&copied, copy);
+    int rc = mdb ? fail_mdb(&copied, mdb, "open the copy") : prepare_twice(&copied, copy);
     mdb_env_close(copied.env);
     if (rc == ERR_OK && fsync(fd) != 0)
         rc = fail_errno("%s", path);

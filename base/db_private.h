@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #define TABLES_MAX 32
+#define KEY_MAX_SIZE 511u
 #define DATA_FILE "data.mdb"
 
 struct db {
@@ -32,17 +33,24 @@ struct db_txn {
     MDB_cursor *places[TABLES_MAX];
     int error;
     bool write;
+    bool changed;
 };
 
 struct db_cursor {
     struct db_txn *txn;
     MDB_cursor *cursor;
+    size_t at_size; /* of the key at which it stands; 0: nowhere yet */
+    uint8_t at[KEY_MAX_SIZE];
 };
 
 /* Describes a failure of LMDB's; MDB_NOTFOUND is ERR_END, a full or resized map ERR_AGAIN. */
 int fail_mdb(const struct db *db, int rc, const char *what);
 /* ERR_REFUSED: LMDB's locks do not hold on the file system of this open directory. */
 int refuse_network(int directory_fd, const char *directory);
+/* Before the transaction ends. */
+void close_places(struct db_txn *txn);
+/* The commit's number goes into the main table (base/pages.h). */
+int put_commit_number(const struct db *db, MDB_txn *txn);
 /* Begins LMDB's own transaction, with open_txns held shared; whatever stands in the way and can be
  * mended is mended first. */
 int begin_mdb(struct db *db, unsigned flags, MDB_txn **txn);
