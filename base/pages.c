@@ -257,7 +257,8 @@ int pages_check_metas(int fd, const char *where)
 {
     int rc = ERR_OK;
     for (int attempt = 0; attempt < META_RETRIES; attempt++) {
-        struct meta metas[2], again[2];
+        struct meta metas[2] = {0};
+        struct meta again[2] = {0};
         rc = load_metas(fd, metas);
         if (rc == ERR_OK)
             rc = prove_metas(fd, metas);
@@ -446,14 +447,14 @@ static int check_tree(struct pages *pages, const char *name, const struct tree *
     }
     int rc = tree->root == NO_PAGE ? ERR_OK : walk(pages, tree->root, 0, tree, &all, each);
     const struct tree *counted = &pages->counted;
+    uint64_t on_pages = counted->leaves + counted->branches + counted->overflow;
+    uint64_t as_it_says = tree->leaves + tree->branches + tree->overflow;
     if (rc == ERR_OK &&
         (counted->entries != tree->entries || counted->leaves != tree->leaves ||
          counted->branches != tree->branches || counted->overflow != tree->overflow))
         wrong(pages, "%s: %llu rows on %llu pages, not %llu on %llu as it says", name,
-              (unsigned long long)counted->entries,
-              (unsigned long long)(counted->leaves + counted->branches + counted->overflow),
-              (unsigned long long)tree->entries,
-              (unsigned long long)(tree->leaves + tree->branches + tree->overflow));
+              (unsigned long long)counted->entries, (unsigned long long)on_pages,
+              (unsigned long long)tree->entries, (unsigned long long)as_it_says);
     return rc;
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define KEY_SIZE 12u
-#define ROW_SIZE 44u
+#define ROW_SIZE 48u /* with its CRC-32 */
 #define MARK_KEY_SIZE 16u
 #define MARK_ROW_SIZE 32u /* with the CRC-32 */
 #define MARK_EPOCHS_MAX 4096u
@@ -26,10 +26,16 @@ static struct bytes key_of(uint8_t key[KEY_SIZE], struct epoch_id id)
     return bytes_of(key, KEY_SIZE);
 }
 
+static uint32_t checksum(struct bytes key, const uint8_t *row)
+{
+    return hash_crc32(key.data, key.size) ^ hash_crc32(row, ROW_SIZE - 4);
+}
+
 static int decode(struct bytes key, struct bytes value, struct epoch *epoch)
 {
-    if (key.size != KEY_SIZE || value.size != ROW_SIZE)
-        return fail(ERR_CORRUPT, "table of epochs: of a wrong size");
+    if (key.size != KEY_SIZE || value.size != ROW_SIZE ||
+        load_u32(value.data + ROW_SIZE - 4) != checksum(key, value.data))
+        return fail(ERR_CORRUPT, "table of epochs: CRC-32 of a row does not match");
     epoch->id = (struct epoch_id){.number = load_be32(key.data), .node = load_be64(key.data + 4)};
     epoch->parent =
         (struct epoch_id){.number = load_u32(value.data), .node = load_u64(value.data + 4)};
@@ -59,7 +65,9 @@ int epoch_put(struct db_txn *txn, const struct epoch *epoch)
     save_u64(row + 20, epoch->before.chain);
     save_u64(row + 28, epoch->first);
     save_u64(row + 36, (uint64_t)epoch->time);
-    return db_put(txn, TABLE_EPOCHS, key_of(key, epoch->id), bytes_of(row, sizeof row));
+    struct bytes k = key_of(key, epoch->id);
+    save_u32(row + ROW_SIZE - 4, checksum(k, row));
+    return db_put(txn, TABLE_EPOCHS, k, bytes_of(row, sizeof row));
 }
 
 int epoch_next(struct db_txn *txn, struct epoch_id *id, struct epoch *epoch)

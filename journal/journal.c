@@ -1,11 +1,12 @@
 #include "journal/journal.h"
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "journal/tables.h"
 
 #include <stdlib.h>
 
-#define WINDOW_SIZE 64u
+#define WINDOW_SIZE 68u /* with its CRC-32 */
 #define WINDOW_KEY "journal"
 
 struct key {
@@ -34,7 +35,9 @@ int journal_window(struct db_txn *txn, struct journal_window *window)
     window->last_time = (int64_t)read_u64(&reader);
     window->entries = read_u64(&reader);
     window->bytes = read_u64(&reader);
-    if (!reader_done(&reader) || window->base.modseq > window->last.modseq)
+    uint32_t crc = read_u32(&reader);
+    if (!reader_done(&reader) || crc != hash_crc32(value.data, WINDOW_SIZE - 4) ||
+        window->base.modseq > window->last.modseq)
         return fail(ERR_CORRUPT, "journal: its window is malformed");
     return ERR_OK;
 }
@@ -50,6 +53,7 @@ int journal_window_save(struct db_txn *txn, const struct journal_window *window)
     save_u64(out + 40, (uint64_t)window->last_time);
     save_u64(out + 48, window->entries);
     save_u64(out + 56, window->bytes);
+    save_u32(out + 64, hash_crc32(out, 64));
     return db_put(txn, TABLE_STATE, bytes_text(WINDOW_KEY), bytes_of(out, sizeof out));
 }
 
@@ -162,6 +166,16 @@ static int refuse_trimmed(struct db_txn *txn, uint64_t after)
     return ERR_OK;
 }
 
+static int refuse_early_end(struct db_txn *txn, uint64_t last)
+{
+    struct journal_window window;
+    int rc = journal_window(txn, &window);
+    if (rc == ERR_OK && last < window.last.modseq)
+        rc = fail(ERR_CORRUPT, "journal: it ends at entry %llu instead of %llu",
+                  (unsigned long long)last, (unsigned long long)window.last.modseq);
+    return rc;
+}
+
 int journal_copy(struct db_txn *txn, uint64_t after, size_t most, struct buf *out,
                  struct position *last)
 {
@@ -176,8 +190,15 @@ int journal_copy(struct db_txn *txn, uint64_t after, size_t most, struct buf *ou
     if (rc)
         return rc;
     size_t start = out->size;
+    uint64_t before = after;
     for (rc = journal_seek(cursor, after + 1, &entry, &encoded); rc == ERR_OK;
          rc = journal_next(cursor, &entry, &encoded)) {
+        if (entry.modseq != before + 1 && entry.kind != ENTRY_EPOCH) {
+            rc =
+                fail(ERR_CORRUPT, "journal: entry %llu is missing", (unsigned long long)before + 1);
+            break;
+        }
+        before = entry.modseq;
         if (any && out->size - start + encoded.size > most)
             break;
         buf_put(out, encoded.data, encoded.size);
@@ -185,7 +206,9 @@ int journal_copy(struct db_txn *txn, uint64_t after, size_t most, struct buf *ou
         any = true;
     }
     journal_cursor_close(cursor);
-    if (rc && rc != ERR_END)
+    if (rc == ERR_END)
+        rc = refuse_early_end(txn, before);
+    if (rc)
         return rc;
     if (out->failed)
         return fail(ERR_NOMEM, "out of memory");

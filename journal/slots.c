@@ -8,10 +8,15 @@
 
 #define ROW_SIZE 29u
 
+static uint32_t checksum(struct bytes name, const uint8_t *row)
+{
+    return hash_crc32(name.data, name.size) ^ hash_crc32(row, 25);
+}
+
 static int decode(struct bytes key, struct bytes value, struct slot *slot)
 {
     if (key.size == 0 || key.size >= SLOT_NAME_SIZE || value.size != ROW_SIZE ||
-        memchr(key.data, 0, key.size) || load_u32(value.data + 25) != hash_crc32(value.data, 25) ||
+        memchr(key.data, 0, key.size) || load_u32(value.data + 25) != checksum(key, value.data) ||
         value.data[24] > 1)
         return fail(ERR_CORRUPT, "table of slots: damaged");
     *slot = (struct slot){0};
@@ -37,7 +42,7 @@ int slot_put(struct db_txn *txn, const struct slot *slot)
     save_u64(row + 8, slot->position.chain);
     save_u64(row + 16, (uint64_t)slot->time);
     row[24] = slot->connected;
-    save_u32(row + 25, hash_crc32(row, 25));
+    save_u32(row + 25, checksum(bytes_text(slot->name), row));
     return db_put(txn, TABLE_SLOTS, bytes_text(slot->name), bytes_of(row, sizeof row));
 }
 

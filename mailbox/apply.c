@@ -248,7 +248,6 @@ int apply_mark(struct tx *tx, const struct change *change)
 static int apply_name(struct tx *tx, struct box *box, const struct facts *old,
                       const struct facts *new)
 {
-    uint8_t id[8];
     int rc;
     if (old->state == MAILBOX_LIVE) {
         rc = db_delete(tx->db, TABLE_NAMES, name_encoded(&old->name));
@@ -260,8 +259,7 @@ static int apply_name(struct tx *tx, struct box *box, const struct facts *old,
     rc = db_get(tx->db, TABLE_NAMES, name_encoded(&new->name), NULL);
     if (rc != ERR_END)
         return rc ? rc : differs(box, 0, "its name is taken");
-    save_u64(id, box->header.id);
-    return db_put(tx->db, TABLE_NAMES, name_encoded(&new->name), bytes_of(id, sizeof id));
+    return header_name_put(tx->db, &new->name, box->header.id);
 }
 
 static int apply_facts(struct tx *tx, struct box *box, const struct change *change)

@@ -1,186 +1,58 @@
-/* Proving a store. Everything that refers to something else is looked at from both sides, in one
- * long read transaction, the one place beside base copies that may hold one; content is inflated
- * and hashed after it has ended. */
+/* Proving a store, in one long read transaction, the one place beside base copies that may hold
+ * one; what is wrong is told, and content is inflated and hashed, after it has ended. */
 #include "mailbox/check.h"
 
 #include "base/err.h"
 #include "journal/history.h"
 #include "journal/tables.h"
-#include "mailbox/content.h"
-#include "mailbox/header.h"
-#include "mailbox/stop.h"
-#include "mailbox/tx.h"
-#include "mailbox/values.h"
+#include "mailbox/checking.h"
 #include "mailbox/view.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH 256u
+#define LINES_MAX 10000u /* that are told; more are counted */
+#define TRIES 16         /* at the pages of a store that many write to */
 
-struct guids {
-    struct guid *all;
-    size_t count;
-    size_t capacity;
-};
-
-struct check {
-    struct store *store;
-    check_report *report;
-    void *arg;
-    uint64_t wrong;
-    struct guids referred;  /* one for each record */
-    struct guids stored;    /* those whose bytes are here */
-    uint64_t shares;        /* of the store's digest */
-    uint64_t known_records; /* in mailboxes that there are */
-};
-
-static void wrong(struct check *check, const char *where, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static void wrong(struct check *check, const char *where, const char *format, ...)
+void check_wrong(struct check *check, bool mended, const char *where, const char *format, ...)
 {
-    char what[512];
+    struct check_line line = {0};
     va_list args;
     va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
+    int size = vsnprintf(line.what, sizeof line.what, format, args);
     va_end(args);
     check->wrong++;
-    check->report(check->arg, where, what);
+    check->mended += mended;
+    if (check->lines.size >= LINES_MAX * sizeof line)
+        return;
+    if (mended && size >= 0 && (size_t)size < sizeof line.what)
+        snprintf(line.what + size, sizeof line.what - (size_t)size, "; mended");
+    snprintf(line.where, sizeof line.where, "%s", where);
+    buf_put(&check->lines, &line, sizeof line);
 }
 
-/* Damage is reported and gone past; anything else ends the check. */
-static int note(struct check *check, const char *where, int rc)
+int check_note(struct check *check, const char *where, int rc)
 {
-    if (rc != ERR_CORRUPT && rc != ERR_DIFFERS)
+    if ((rc != ERR_CORRUPT && rc != ERR_DIFFERS) || (check->txn && db_txn_error(check->txn)))
         return rc;
-    wrong(check, where, "%s", err_message());
+    check_wrong(check, false, where, "%s", err_message());
     return ERR_OK;
 }
 
-static int guids_add(struct guids *guids, const struct guid *guid)
-{
-    if (guids->count == guids->capacity) {
-        size_t capacity = guids->capacity ? guids->capacity * 2 : 1024;
-        struct guid *all = realloc(guids->all, capacity * sizeof *all);
-        if (!all)
-            return fail(ERR_NOMEM, "out of memory");
-        guids->all = all;
-        guids->capacity = capacity;
-    }
-    guids->all[guids->count++] = *guid;
-    return ERR_OK;
-}
-
-static int compare_guids(const void *a, const void *b)
-{
-    return guid_compare(a, b);
-}
-
-static void place_of(char place[40], uint64_t id)
-{
-    snprintf(place, 40, "mailbox id:%016llx", (unsigned long long)id);
-}
-
-/* What the records say, to be compared with what the header says. */
-static int count_records(struct check *check, struct db_txn *txn, const struct header *header,
-                         struct header *counted)
-{
-    struct record batch[BATCH];
-    size_t count = BATCH;
-    for (uint32_t from = 1; count == BATCH && from; from = batch[count - 1].uid + 1) {
-        int rc = record_batch(txn, header->number, from, batch, BATCH, &count);
-        for (size_t i = 0; i < count && rc == ERR_OK; i++) {
-            const struct record *record = &batch[i];
-            check->known_records++;
-            counted->items += record_digest(record);
-            counted->messages += record_live(record);
-            counted->tombstones += !record_live(record);
-            counted->bytes += record_live(record) ? record->size : 0;
-            counted->unseen += record_live(record) && !(record->flags & FLAG_SEEN);
-            if (record->uid >= header->facts.uidnext)
-                wrong(check, "records", "mailbox id:%016llx: UID %u is not below UIDNEXT %u",
-                      (unsigned long long)header->id, record->uid, header->facts.uidnext);
-            rc = guids_add(&check->referred, &record->guid);
-        }
-        if (rc || count == 0)
-            return rc;
-    }
-    return ERR_OK;
-}
-
-static int count_values(struct db_txn *txn, uint64_t id, uint64_t *items)
-{
-    struct buf row = {0};
-    struct uidset seen = {0};
-    struct bytes user, key;
-    struct versioned value;
-    int rc = ERR_END;
-    while (id && (rc = seen_next(txn, id, &row, &user, &seen, &value)) == ERR_OK)
-        *items += seen_digest(user, &seen, value.version);
-    buf_reset(&row);
-    if (rc == ERR_END)
-        while ((rc = meta_next(txn, id, &row, &user, &key, &value)) == ERR_OK)
-            *items += meta_digest(user, key, &value);
-    buf_free(&row);
-    uidset_free(&seen);
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
-static int check_name(struct check *check, struct db_txn *txn, const struct header *header,
-                      const char *place)
-{
-    uint64_t id = 0;
-    if (header->facts.state != MAILBOX_LIVE)
-        return ERR_OK;
-    int rc = header_id_of(txn, &header->facts.name, &id);
-    if (rc == ERR_END || (rc == ERR_OK && id != header->id))
-        wrong(check, place, "the table of names does not lead to it");
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
-static int check_mailbox(struct check *check, struct db_txn *txn, const struct header *header)
-{
-    char place[40];
-    struct stop stop;
-    struct header counted = {0};
-    place_of(place, header->id);
-    check->shares += header_store_share(header);
-    int rc = count_records(check, txn, header, &counted);
-    if (rc == ERR_OK)
-        rc = count_values(txn, header->id, &counted.items);
-    if (rc)
-        return note(check, place, rc);
-    if (counted.items != header->items)
-        wrong(check, place, "digest of its records and values %016llx, of its header %016llx",
-              (unsigned long long)counted.items, (unsigned long long)header->items);
-    if (counted.messages != header->messages || counted.tombstones != header->tombstones ||
-        counted.bytes != header->bytes || counted.unseen != header->unseen)
-        wrong(check, place,
-              "its header counts %llu messages and %llu tombstones, there are %llu and %llu",
-              (unsigned long long)header->messages, (unsigned long long)header->tombstones,
-              (unsigned long long)counted.messages, (unsigned long long)counted.tombstones);
-    rc = stop_get(txn, header->id, &stop);
-    if (rc == ERR_OK)
-        wrong(check, place, "stopped before entry %llu: %s", (unsigned long long)stop.modseq,
-              stop.reason);
-    else if (rc != ERR_END)
-        return note(check, place, rc);
-    return note(check, place, check_name(check, txn, header, place));
-}
-
-static int check_mailboxes(struct check *check, struct db_txn *txn)
+int check_rows(struct check *check, unsigned table,
+               int (*each)(struct check *check, struct db_cursor *cursor, struct bytes key,
+                           struct bytes value))
 {
     struct db_cursor *cursor;
     struct bytes key, value;
-    int rc = db_cursor_open(txn, TABLE_MAILBOXES, &cursor);
+    int rc = db_cursor_open(check->txn, table, &cursor);
     if (rc)
         return rc;
     for (rc = db_first(cursor, &key, &value); rc == ERR_OK; rc = db_next(cursor, &key, &value)) {
-        struct header header;
-        rc = header_decode(key, value, &header);
-        rc = rc ? note(check, "mailboxes", rc) : check_mailbox(check, txn, &header);
+        rc = each(check, cursor, key, value);
         if (rc)
             break;
     }
@@ -188,84 +60,36 @@ static int check_mailboxes(struct check *check, struct db_txn *txn)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-static int check_names(struct check *check, struct db_txn *txn)
+struct check_box *check_boxes(const struct check *check, size_t *count)
 {
-    struct db_cursor *cursor;
-    struct bytes key, value;
-    int rc = db_cursor_open(txn, TABLE_NAMES, &cursor);
-    if (rc)
-        return rc;
-    for (rc = db_first(cursor, &key, &value); rc == ERR_OK; rc = db_next(cursor, &key, &value)) {
-        struct header header;
-        struct name name;
-        int found = value.size == 8 ? header_get(txn, load_u64(value.data), &header) : ERR_END;
-        if (found && found != ERR_END && note(check, "names", found))
-            rc = found;
-        else if (name_decode(key, &name) || found || header.facts.state != MAILBOX_LIVE ||
-                 !name_equal(&name, &header.facts.name))
-            wrong(check, "names", "a name that leads to no mailbox of this name");
-        if (rc)
-            break;
-    }
-    db_cursor_close(cursor);
-    return rc == ERR_END ? ERR_OK : rc;
+    *count = check->boxes.size / sizeof(struct check_box);
+    return (struct check_box *)(void *)check->boxes.data;
 }
 
-/* The references of one GUID, all of which stand together in the sorted list. */
-static uint64_t references(const struct guids *guids, const struct guid *guid)
+struct check_box *check_box_numbered(const struct check *check, uint32_t number)
 {
-    size_t low = 0, high = guids->count;
+    size_t high;
+    struct check_box *boxes = check_boxes(check, &high);
+    size_t low = 0;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (guid_compare(&guids->all[middle], guid) < 0)
+        if (boxes[middle].number == number)
+            return &boxes[middle];
+        if (boxes[middle].number < number)
             low = middle + 1;
         else
             high = middle;
     }
-    uint64_t count = 0;
-    while (low + count < guids->count && guid_equal(&guids->all[low + count], guid))
-        count++;
-    return count;
+    return NULL;
 }
 
-static int check_guid(struct check *check, const struct content *content, uint64_t *found)
+struct check_box *check_box_of(const struct check *check, uint64_t id)
 {
-    char text[GUID_TEXT_SIZE];
-    uint64_t count = references(&check->referred, &content->guid);
-    guid_print(&content->guid, text);
-    if (count != content->references)
-        wrong(check, text, "%llu records refer to it, its row says %llu", (unsigned long long)count,
-              (unsigned long long)content->references);
-    if (content->number == 0)
-        wrong(check, text, "its content is not here");
-    *found += count;
-    return content->number ? guids_add(&check->stored, &content->guid) : ERR_OK;
-}
-
-static int check_guids(struct check *check, struct db_txn *txn)
-{
-    struct db_cursor *cursor;
-    struct bytes key, value;
-    uint64_t found = 0;
-    int rc = db_cursor_open(txn, TABLE_GUIDS, &cursor);
-    if (rc)
-        return rc;
-    if (check->referred.count)
-        qsort(check->referred.all, check->referred.count, sizeof(struct guid), compare_guids);
-    for (rc = db_first(cursor, &key, &value); rc == ERR_OK; rc = db_next(cursor, &key, &value)) {
-        struct content content;
-        rc = content_decode(key, value, &content);
-        rc = rc ? note(check, "guids", rc) : check_guid(check, &content, &found);
-        if (rc)
-            break;
-    }
-    db_cursor_close(cursor);
-    if (rc != ERR_END)
-        return rc;
-    if (found != check->referred.count)
-        wrong(check, "guids", "%llu records refer to content without a row",
-              (unsigned long long)(check->referred.count - found));
-    return ERR_OK;
+    struct header header;
+    struct check_box *box = NULL;
+    if (id && header_get(check->txn, id, &header) == ERR_OK)
+        box = check_box_numbered(check, header.number);
+    return box && box->id == id ? box : NULL;
 }
 
 static int check_chain(struct check *check, struct db_txn *txn, const struct journal_window *window)
@@ -275,12 +99,13 @@ static int check_chain(struct check *check, struct db_txn *txn, const struct jou
     struct bytes encoded;
     struct position last = window->base;
     uint64_t entries = 0, bytes = 0;
+    uint64_t wrong = check->wrong;
     int rc = journal_cursor_open(txn, &cursor);
     if (rc)
         return rc;
     for (rc = journal_seek(cursor, 0, &entry, &encoded); rc != ERR_END;
          rc = journal_next(cursor, &entry, &encoded)) {
-        rc = note(check, "journal", rc);
+        rc = check_note(check, "journal", rc);
         if (rc)
             break;
         entries++;
@@ -290,77 +115,195 @@ static int check_chain(struct check *check, struct db_txn *txn, const struct jou
         bool follows = entry.modseq == last.modseq + 1 ||
                        (entry.kind == ENTRY_EPOCH && entry.modseq > last.modseq);
         if (!follows || entry_chain(encoded, last.chain) != entry.chain)
-            wrong(check, "journal", "entry %llu is not chained to %llu",
-                  (unsigned long long)entry.modseq, (unsigned long long)last.modseq);
+            check_wrong(check, false, "journal", "entry %llu is not chained to %llu",
+                        (unsigned long long)entry.modseq, (unsigned long long)last.modseq);
         last = (struct position){.modseq = entry.modseq, .chain = entry.chain};
     }
     journal_cursor_close(cursor);
     if (rc != ERR_END)
         return rc;
-    if (!position_equal(last, window->last) || entries != window->entries || bytes != window->bytes)
-        wrong(check, "journal", "it ends at %llu with %llu entries, not at %llu with %llu",
-              (unsigned long long)last.modseq, (unsigned long long)entries,
-              (unsigned long long)window->last.modseq, (unsigned long long)window->entries);
-    return ERR_OK;
+    if (position_equal(last, window->last) && entries == window->entries && bytes == window->bytes)
+        return ERR_OK;
+    /* Where the chain is whole, only the counts can be wrong. */
+    bool mend = check->repair && check->wrong == wrong && position_equal(last, window->last);
+    check_wrong(check, mend, "journal",
+                "it ends at %" PRIu64 " with %" PRIu64 " entries, not at %" PRIu64 " with %" PRIu64,
+                last.modseq, entries, window->last.modseq, window->entries);
+    if (!mend)
+        return ERR_OK;
+    struct journal_window mended = *window;
+    mended.entries = entries;
+    mended.bytes = bytes;
+    return journal_window_save(txn, &mended);
 }
 
-static int check_totals(struct check *check, struct tx *tx)
+/* A mailbox's entries are a list of their own, which ends where its header says. */
+static int check_links(struct check *check, uint64_t base)
 {
-    uint64_t records;
-    uint64_t meta = 0;
-    int rc = db_count(tx_db(tx), TABLE_RECORDS, &records);
-    if (rc == ERR_OK)
-        rc = note(check, "meta", count_values(tx_db(tx), 0, &meta));
+    struct journal_cursor *cursor;
+    struct entry entry;
+    size_t count;
+    int rc = journal_cursor_open(check->txn, &cursor);
     if (rc)
         return rc;
-    if (records != check->known_records)
-        wrong(check, "records", "%llu records, %llu of them in mailboxes that there are",
-              (unsigned long long)records, (unsigned long long)check->known_records);
-    if (check->shares != tx_node(tx)->mailboxes || meta != tx_node(tx)->meta)
-        wrong(check, "store", "its digest is not that of its mailboxes and meta values");
-    return ERR_OK;
+    for (rc = journal_seek(cursor, 0, &entry, NULL); rc == ERR_OK || rc == ERR_CORRUPT;
+         rc = journal_next(cursor, &entry, NULL)) {
+        if (db_txn_error(check->txn))
+            break;
+        if (rc || !entry.mailbox) /* one that cannot be read was noted already */
+            continue;
+        struct check_box *box = check_box_of(check, entry.mailbox);
+        if (!box)
+            check_wrong(check, false, "journal", "entry %" PRIu64 " is about a mailbox that is not",
+                        entry.modseq);
+        else if (box->last_entry ? entry.previous != box->last_entry : entry.previous > base)
+            check_wrong(check, false, "journal",
+                        "entry %" PRIu64 " does not name the one before it about its mailbox",
+                        entry.modseq);
+        if (box)
+            box->last_entry = entry.modseq;
+    }
+    journal_cursor_close(cursor);
+    struct check_box *boxes = check_boxes(check, &count);
+    for (size_t i = 0; i < count && rc == ERR_END; i++)
+        if (boxes[i].id && !boxes[i].stopped &&
+            (boxes[i].last_entry ? boxes[i].header.lastmodseq != boxes[i].last_entry
+                                 : boxes[i].header.lastmodseq > base))
+            check_wrong(check, false, "journal",
+                        "mailbox id:%016" PRIx64 ": its last entry is %" PRIu64 ", not %" PRIu64,
+                        boxes[i].id, boxes[i].header.lastmodseq, boxes[i].last_entry);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static void pages_wrong(void *arg, const char *what)
+{
+    check_wrong(arg, false, "pages", "%s", what);
+}
+
+static void forget(struct check *check)
+{
+    buf_reset(&check->lines);
+    buf_reset(&check->boxes);
+    buf_reset(&check->referred);
+    buf_reset(&check->stored);
+    buf_reset(&check->keywords);
+    check->lost = check->others = false;
+    check->wrong = check->mended = check->meta = check->adopted = 0;
+}
+
+static int check_pages(struct tx *tx, void *arg)
+{
+    struct check *check = arg;
+    forget(check);
+    return db_check_pages(tx_db(tx), pages_wrong, check);
 }
 
 static int check_tables(struct tx *tx, void *arg)
 {
     struct check *check = arg;
-    struct db_txn *txn = tx_db(tx);
-    int rc = check_mailboxes(check, txn);
+    check->tx = tx;
+    check->txn = tx_db(tx);
+    if (!check->repair) {
+        int rc = check_pages(tx, check);
+        if (rc || check->wrong)
+            return rc;
+    } else {
+        forget(check);
+    }
+    int rc = check_mail(check);
     if (rc == ERR_OK)
-        rc = check_names(check, txn);
+        rc = check_content(check);
     if (rc == ERR_OK)
-        rc = check_guids(check, txn);
+        rc = check_chain(check, check->txn, tx_window(tx));
     if (rc == ERR_OK)
-        rc = check_chain(check, txn, tx_window(tx));
-    return rc ? rc : check_totals(check, tx);
+        rc = check_links(check, tx_window(tx)->base.modseq);
+    return rc ? rc : check_history(check);
+}
+
+static int forget_content(struct tx *tx, void *arg)
+{
+    return content_forget(tx_db(tx), arg);
 }
 
 static int check_contents(struct check *check)
 {
-    for (size_t i = 0; i < check->stored.count; i++) {
+    size_t count = check->stored.size / sizeof(struct check_content);
+    struct check_content *all = (struct check_content *)(void *)check->stored.data;
+    for (size_t i = 0; i < count; i++) {
         char text[GUID_TEXT_SIZE];
-        struct content content = {.guid = check->stored.all[i]};
+        struct content content = {.guid = all[i].guid};
+        if (all[i].staged)
+            continue;
         guid_print(&content.guid, text);
         int rc = content_verify(store_db(check->store), &content);
-        /* Gone: purged since the tables were looked at. */
-        rc = rc == ERR_GONE ? ERR_OK : note(check, text, rc);
+        if (rc == ERR_GONE) /* purged since the tables were looked at */
+            continue;
+        if (rc == ERR_CORRUPT) {
+            check_wrong(check, false, text, "%s", err_message());
+            rc = check->repair && check->others
+                     ? store_maintain(check->store, forget_content, &content.guid)
+                     : ERR_OK;
+        }
         if (rc)
             return rc;
     }
     return ERR_OK;
 }
 
+static void tell(const struct check *check, check_report *report, void *arg)
+{
+    for (size_t at = 0; report && at < check->lines.size; at += sizeof(struct check_line)) {
+        struct check_line line;
+        memcpy(&line, check->lines.data + at, sizeof line);
+        report(arg, line.where, line.what);
+    }
+    if (report && check->wrong > LINES_MAX)
+        report(arg, "store", "there is more that is not told");
+}
+
+/* Pages first, in a reader's state: the tables are no place to go on damaged ones. */
+static int look(struct check *check)
+{
+    int rc = ERR_BUSY;
+    for (int i = 0; i < TRIES && rc == ERR_BUSY; i++)
+        rc = store_read(check->store, check->repair ? check_pages : check_tables, check);
+    if (rc || !check->repair || check->wrong)
+        return rc;
+    return store_maintain(check->store, check_tables, check);
+}
+
+static int run(struct store *store, bool contents, bool repair, check_report *report, void *arg,
+               struct check_result *result)
+{
+    struct check check = {.store = store, .repair = repair};
+    int rc = look(&check);
+    check.txn = NULL; /* it has ended */
+    if (rc == ERR_OK && contents)
+        rc = check_contents(&check);
+    if (rc == ERR_OK && (check.lines.failed || check.stored.failed))
+        rc = fail(ERR_NOMEM, "out of memory");
+    tell(&check, report, arg);
+    *result = (struct check_result){.wrong = check.wrong, .mended = check.mended};
+    buf_free(&check.lines);
+    buf_free(&check.boxes);
+    buf_free(&check.referred);
+    buf_free(&check.stored);
+    buf_free(&check.keywords);
+    return rc;
+}
+
 int check_store(struct store *store, bool contents, check_report *report, void *arg,
                 uint64_t *count)
 {
-    struct check check = {.store = store, .report = report, .arg = arg};
-    int rc = store_read(store, check_tables, &check);
-    if (rc == ERR_OK && contents)
-        rc = check_contents(&check);
-    *count = check.wrong;
-    free(check.referred.all);
-    free(check.stored.all);
+    struct check_result result;
+    int rc = run(store, contents, false, report, arg, &result);
+    *count = result.wrong;
     return rc;
+}
+
+int check_repair(struct store *store, check_report *report, void *arg, struct check_result *result)
+{
+    return run(store, true, true, report, arg, result);
 }
 
 static int list_ids(struct tx *tx, void *arg)
@@ -382,13 +325,13 @@ static int prove_mailbox(struct check *check, uint64_t id)
 {
     char place[40];
     struct view *view;
-    place_of(place, id);
+    snprintf(place, sizeof place, "mailbox id:%016" PRIx64, id);
     int rc = view_open(check->store, id, &view);
     if (rc)
-        return note(check, place, rc);
+        return check_note(check, place, rc);
     rc = view_back(view, 0);
     view_close(view);
-    return rc == ERR_TRIMMED ? ERR_OK : note(check, place, rc);
+    return rc == ERR_TRIMMED ? ERR_OK : check_note(check, place, rc);
 }
 
 static int check_chain_only(struct tx *tx, void *arg)
@@ -398,7 +341,7 @@ static int check_chain_only(struct tx *tx, void *arg)
 
 static void wrong_file(void *arg, const char *file, const char *what)
 {
-    wrong(arg, file, "%s", what);
+    check_wrong(arg, false, file, "%s", what);
 }
 
 struct archive_of {
@@ -418,14 +361,15 @@ static int prove_archive(struct check *check)
     int rc = history_open(db_directory_fd(store_db(check->store)), &of.history);
     if (rc == ERR_OK)
         rc = store_read(check->store, find_archive, &of);
-    rc = rc ? note(check, ARCHIVE_DIRECTORY, rc) : archive_prove(of.archive, wrong_file, check);
+    rc = rc ? check_note(check, ARCHIVE_DIRECTORY, rc)
+            : archive_prove(of.archive, wrong_file, check);
     history_close(of.history);
     return rc;
 }
 
 int check_journal(struct store *store, check_report *report, void *arg, uint64_t *count)
 {
-    struct check check = {.store = store, .report = report, .arg = arg};
+    struct check check = {.store = store};
     struct buf ids = {0};
     int rc = store_read(store, check_chain_only, &check);
     if (rc == ERR_OK)
@@ -434,7 +378,9 @@ int check_journal(struct store *store, check_report *report, void *arg, uint64_t
         rc = store_read(store, list_ids, &ids);
     for (size_t at = 0; at < ids.size && rc == ERR_OK; at += 8)
         rc = prove_mailbox(&check, load_u64(ids.data + at));
+    tell(&check, report, arg);
     *count = check.wrong;
+    buf_free(&check.lines);
     buf_free(&ids);
     return rc;
 }

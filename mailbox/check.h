@@ -5,13 +5,25 @@
 #include "mailbox/store.h"
 
 /* Called for each thing that is wrong: where it is, what it is. Both are text of the caller's until
- * it returns. */
+ * it returns. Where a function takes one it may be NULL. */
 typedef void check_report(void *arg, const char *where, const char *what);
 
-/* Looks at all of the store; ERR_OK also when things are wrong (*wrong counts them). `contents`:
- * also inflate and hash every message. */
+/* Looks at all of the store: pages, every table, what refers to each other from both sides. ERR_OK
+ * also when things are wrong (*wrong counts them). Where pages are damaged nothing else is looked
+ * at. `contents`: also inflate and hash every message. */
 int check_store(struct store *store, bool contents, check_report *report, void *arg,
                 uint64_t *wrong);
+
+struct check_result {
+    uint64_t wrong;
+    uint64_t mended; /* of these; what is reported of them says so */
+};
+/* The same, and mends what follows from the rest: reference counts, counts, the table of names,
+ * chunks that nobody refers to. Mail that is missing or changed is never made to fit: its mailbox
+ * is marked (mailbox/stop.h), and content that cannot be read is forgotten where another node may
+ * have it, so that the other end is asked. Other writers wait meanwhile. */
+int check_repair(struct store *store, check_report *report, void *arg, struct check_result *result);
+
 /* Walks window and archive back from the present and proves chain, CRC and each entry's digest. */
 int check_journal(struct store *store, check_report *report, void *arg, uint64_t *wrong);
 

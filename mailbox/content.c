@@ -23,6 +23,7 @@
  * has no stream; more are a stream of zlib's. Both write the same format. */
 #define WHOLE_SIZE (1u << 20)
 #define ROW_SIZE 36u
+#define STAGED_SIZE 12u
 #define NUMBER_KEY "content"
 #define PIECE 65536u
 
@@ -150,15 +151,33 @@ int content_drop_unreferenced(struct db_txn *txn, const struct guid *guid)
     return content.references ? ERR_OK : drop(txn, &content);
 }
 
-static int next_number(struct db_txn *txn, uint64_t *number)
+/* Numbers are never given out twice, so losing count must not go unnoticed. */
+int content_next_number(struct db_txn *txn, uint64_t *number)
 {
     struct bytes value;
-    uint8_t out[8];
+    uint64_t chunks;
     int rc = db_get(txn, TABLE_STATE, bytes_text(NUMBER_KEY), &value);
-    if (rc && rc != ERR_END)
+    if (rc == ERR_END) {
+        *number = 1;
+        rc = db_count(txn, TABLE_CONTENT, &chunks);
+        return rc || chunks == 0 ? rc : fail(ERR_CORRUPT, "the next content number is missing");
+    }
+    if (rc)
         return rc;
-    *number = rc == ERR_OK && value.size == 8 ? load_u64(value.data) : 1;
+    if (value.size != 12 || load_u32(value.data + 8) != hash_crc32(value.data, 8))
+        return fail(ERR_CORRUPT, "the next content number is damaged");
+    *number = load_u64(value.data);
+    return ERR_OK;
+}
+
+static int next_number(struct db_txn *txn, uint64_t *number)
+{
+    uint8_t out[12];
+    int rc = content_next_number(txn, number);
+    if (rc)
+        return rc;
     save_u64(out, *number + 1);
+    save_u32(out + 8, hash_crc32(out, 8));
     return db_put(txn, TABLE_STATE, bytes_text(NUMBER_KEY), bytes_of(out, sizeof out));
 }
 
@@ -283,12 +302,13 @@ static int stage_chunks(struct draft *draft, struct db_txn *txn, bool whole, siz
 
 static int begin_staging(struct draft *draft, struct db_txn *txn)
 {
-    uint8_t key[8], owner[8];
+    uint8_t key[8], owner[STAGED_SIZE];
     int rc = next_number(txn, &draft->number);
     if (rc)
         return rc;
     save_be64(key, draft->number);
     save_u64(owner, draft->owner);
+    save_u32(owner + 8, hash_crc32(key, sizeof key) ^ hash_crc32(owner, 8));
     return db_put(txn, TABLE_STAGED, bytes_of(key, sizeof key), bytes_of(owner, sizeof owner));
 }
 
@@ -623,6 +643,15 @@ void draft_close(struct draft *draft)
     free(draft);
 }
 
+int content_staged_decode(struct bytes key, struct bytes value, uint64_t *number)
+{
+    if (key.size != 8 || value.size != STAGED_SIZE ||
+        load_u32(value.data + 8) != (hash_crc32(key.data, 8) ^ hash_crc32(value.data, 8)))
+        return fail(ERR_CORRUPT, "table of staged content: CRC-32 of a row does not match");
+    *number = load_be64(key.data);
+    return ERR_OK;
+}
+
 /* The first staged content at or above *number whose owner is dead. ERR_END: none. */
 static int find_orphan(struct db *db, uint64_t *number)
 {
@@ -641,12 +670,12 @@ static int find_orphan(struct db *db, uint64_t *number)
     save_be64(key, *number);
     for (rc = db_seek(cursor, bytes_of(key, sizeof key), &found, &value); rc == ERR_OK;
          rc = db_next(cursor, &found, &value)) {
-        if (found.size != 8 || value.size != 8) {
-            rc = fail(ERR_CORRUPT, "table of staged content: of a wrong size");
+        uint64_t staged;
+        rc = content_staged_decode(found, value, &staged);
+        if (rc)
             break;
-        }
         if (owner_lock_is_dead(db_writer_lock(db), load_u64(value.data))) {
-            *number = load_be64(found.data);
+            *number = staged;
             break;
         }
     }
@@ -794,5 +823,63 @@ int content_verify(struct db *db, const struct content *content)
         guid_print(&content->guid, text);
         rc = fail(ERR_CORRUPT, "content %s: its bytes have another SHA-256", text);
     }
+    return rc;
+}
+
+int content_forget(struct db_txn *txn, const struct guid *guid)
+{
+    struct content content;
+    int rc = content_get(txn, guid, &content);
+    if (rc || content.number == 0)
+        return rc == ERR_END ? ERR_OK : rc;
+    rc = remove_all_chunks(txn, content.number);
+    content.number = 0;
+    content.size = 0;
+    content.stored = 0;
+    return rc ? rc : content_put(txn, &content);
+}
+
+/* Inflates and hashes what stands under a number, chunk after chunk. */
+static int identify(struct db_txn *txn, z_stream *zlib, struct guid_hash *hash,
+                    struct content *content)
+{
+    uint8_t key[12];
+    uint8_t raw[PIECE];
+    int z = Z_OK;
+    for (uint32_t chunk = 0; z != Z_STREAM_END; chunk++) {
+        struct bytes value;
+        int rc = db_get(txn, TABLE_CONTENT, chunk_key(key, content->number, chunk), &value);
+        if (rc == ERR_OK)
+            rc = check_chunk(value, content->number, chunk);
+        if (rc)
+            return rc == ERR_END ? fail(ERR_CORRUPT, "content: cut short") : rc;
+        zlib->next_in = (Bytef *)(uintptr_t)(value.data + CHUNK_OVERHEAD);
+        zlib->avail_in = (uInt)(value.size - CHUNK_OVERHEAD);
+        content->stored += zlib->avail_in;
+        do {
+            zlib->next_out = raw;
+            zlib->avail_out = sizeof raw;
+            z = inflate(zlib, Z_NO_FLUSH);
+            if (z != Z_OK && z != Z_STREAM_END && z != Z_BUF_ERROR)
+                return fail(ERR_CORRUPT, "content: it does not inflate");
+            hash_guid_update(hash, raw, sizeof raw - zlib->avail_out);
+            content->size += sizeof raw - zlib->avail_out;
+        } while (z != Z_STREAM_END && (zlib->avail_in > 0 || zlib->avail_out == 0));
+    }
+    return ERR_OK;
+}
+
+int content_identify(struct db_txn *txn, uint64_t number, struct content *content)
+{
+    z_stream zlib = {0};
+    struct guid_hash *hash = hash_guid_start();
+    *content = (struct content){.number = number};
+    if (!hash || inflateInit(&zlib) != Z_OK) {
+        hash_guid_finish(hash, NULL);
+        return fail(ERR_NOMEM, "out of memory");
+    }
+    int rc = identify(txn, &zlib, hash, content);
+    inflateEnd(&zlib);
+    hash_guid_finish(hash, &content->guid);
     return rc;
 }

@@ -80,5 +80,13 @@ void content_close(struct content_reader *reader);
 
 /* Inflates and hashes: ERR_CORRUPT unless the bytes are what the GUID says. For checks. */
 int content_verify(struct db *db, const struct content *content);
+/* What cannot be read is not here: its GUID becomes content-less, so that it is asked for again. */
+int content_forget(struct db_txn *txn, const struct guid *guid);
+/* What stands under a content number says of itself: all but the references. ERR_CORRUPT. */
+int content_identify(struct db_txn *txn, uint64_t number, struct content *content);
+/* The number that the next content gets; ERR_CORRUPT. */
+int content_next_number(struct db_txn *txn, uint64_t *number);
+/* A row of the table of staged content; ERR_CORRUPT. */
+int content_staged_decode(struct bytes key, struct bytes value, uint64_t *number);
 
 #endif

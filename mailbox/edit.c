@@ -163,11 +163,9 @@ static int next_child(struct tx *tx, const struct name *parent, struct name *at,
     if (rc == ERR_OK && bytes_equal(found, name_encoded(at)))
         rc = db_next(cursor, &found, &value);
     if (rc == ERR_OK)
-        rc = name_decode(found, at);
+        rc = header_name_decode(found, value, at, id);
     if (rc == ERR_OK && !name_is_below(at, parent))
         rc = ERR_END;
-    if (rc == ERR_OK)
-        *id = load_u64(value.data);
     db_cursor_close(cursor);
     return rc;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define KEY_SIZE 8u
+#define NAME_ROW_SIZE 12u
 #define FIXED_SIZE 108u /* of the stored form, before the name and the CRC-32 */
 
 static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t id)
@@ -106,16 +107,33 @@ int header_get(struct db_txn *txn, uint64_t id, struct header *header)
     return rc ? rc : header_decode(k, value, header);
 }
 
+static uint32_t name_checksum(struct bytes key, const uint8_t *value)
+{
+    return hash_crc32(key.data, key.size) ^ hash_crc32(value, 8);
+}
+
+int header_name_decode(struct bytes key, struct bytes value, struct name *name, uint64_t *id)
+{
+    if (value.size != NAME_ROW_SIZE || load_u32(value.data + 8) != name_checksum(key, value.data))
+        return fail(ERR_CORRUPT, "table of names: CRC-32 of a row does not match");
+    *id = load_u64(value.data);
+    return name_decode(key, name);
+}
+
 int header_id_of(struct db_txn *txn, const struct name *name, uint64_t *id)
 {
     struct bytes value;
+    struct name same;
     int rc = db_get(txn, TABLE_NAMES, name_encoded(name), &value);
-    if (rc)
-        return rc;
-    if (value.size != 8)
-        return fail(ERR_CORRUPT, "table of names: malformed id");
-    *id = load_u64(value.data);
-    return ERR_OK;
+    return rc ? rc : header_name_decode(name_encoded(name), value, &same, id);
+}
+
+int header_name_put(struct db_txn *txn, const struct name *name, uint64_t id)
+{
+    uint8_t row[NAME_ROW_SIZE];
+    save_u64(row, id);
+    save_u32(row + 8, name_checksum(name_encoded(name), row));
+    return db_put(txn, TABLE_NAMES, name_encoded(name), bytes_of(row, sizeof row));
 }
 
 int header_next(struct db_txn *txn, uint64_t *id, struct header *header)

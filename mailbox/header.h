@@ -50,6 +50,9 @@ int header_decode(struct bytes key, struct bytes value, struct header *header); 
 
 /* The live mailbox of this name. ERR_END: none. */
 int header_id_of(struct db_txn *txn, const struct name *name, uint64_t *id);
+int header_name_put(struct db_txn *txn, const struct name *name, uint64_t id);
+/* A row of the table of names; ERR_CORRUPT. */
+int header_name_decode(struct bytes key, struct bytes value, struct name *name, uint64_t *id);
 
 /* The headers in order of ids; *id starts at 0 and is advanced. ERR_END: no more. */
 int header_next(struct db_txn *txn, uint64_t *id, struct header *header);

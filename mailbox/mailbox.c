@@ -43,11 +43,30 @@ int mailbox_open_id(struct tx *tx, uint64_t id, const char *user, struct mailbox
     return rc ? rc : open_box(tx, box, user, mailbox);
 }
 
+/* Before a name is said to be unknown: the headers do not know it either, and none is missing. */
+static int prove_unknown(struct tx *tx, const struct name *name)
+{
+    struct header header;
+    uint64_t id = 0;
+    uint64_t shares = 0;
+    int rc;
+    while ((rc = header_next(tx->db, &id, &header)) == ERR_OK) {
+        shares += header_store_share(&header);
+        if (header.facts.state == MAILBOX_LIVE && name_equal(&header.facts.name, name))
+            return fail(ERR_CORRUPT, "the table of names does not lead to mailbox id:%016llx",
+                        (unsigned long long)id);
+    }
+    /* What this transaction changed is not in the sum yet. */
+    if (rc == ERR_END && !tx->boxes && shares != tx->node.mailboxes)
+        return fail(ERR_CORRUPT, "the mailboxes are not those that the store's digest was made of");
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 int mailbox_open(struct tx *tx, const struct name *name, const char *user, struct mailbox **mailbox)
 {
     uint64_t id;
     int rc = header_id_of(tx->db, name, &id);
-    if (rc == ERR_END) {
+    if (rc == ERR_END && (rc = prove_unknown(tx, name)) == ERR_OK) {
         char text[NAME_TEXT_SIZE];
         name_print(name, &tx->node.owner, text);
         return fail(ERR_NOTFOUND, "mailbox %s: there is none", text);

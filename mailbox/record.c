@@ -69,7 +69,7 @@ static uint32_t checksum(const uint8_t key[KEY_SIZE], const uint8_t *stored)
     return hash_crc32(all, sizeof all);
 }
 
-static int decode(struct bytes key, struct bytes value, struct record *record)
+int record_decode(struct bytes key, struct bytes value, struct record *record)
 {
     const uint8_t *at = value.data;
     if (key.size != KEY_SIZE || value.size != STORED_SIZE)
@@ -97,7 +97,7 @@ int record_get(struct db_txn *txn, uint32_t number, uint32_t uid, struct record 
     struct bytes value;
     struct bytes k = key_of(key, number, uid);
     int rc = db_get(txn, TABLE_RECORDS, k, &value);
-    return rc ? rc : decode(k, value, record);
+    return rc ? rc : record_decode(k, value, record);
 }
 
 int record_put(struct db_txn *txn, uint32_t number, const struct record *record)
@@ -130,7 +130,7 @@ int record_batch(struct db_txn *txn, uint32_t number, uint32_t first, struct rec
     while (rc == ERR_OK && *count < most) {
         if (found.size == KEY_SIZE && load_be32(found.data) != number)
             break;
-        rc = decode(found, value, &records[*count]);
+        rc = record_decode(found, value, &records[*count]);
         if (rc == ERR_OK) {
             (*count)++;
             rc = db_next(cursor, &found, &value);
@@ -150,7 +150,7 @@ static int find_from(struct db_cursor *cursor, uint32_t number, uint32_t uid, bo
                          : db_seek(cursor, key_of(key, number, uid), &found, &value);
     if (rc == ERR_OK && found.size == KEY_SIZE && load_be32(found.data) != number)
         return ERR_END;
-    return rc ? rc : decode(found, value, record);
+    return rc ? rc : record_decode(found, value, record);
 }
 
 int record_batch_in(struct db_txn *txn, uint32_t number, const struct uidset *uids, uint32_t *from,

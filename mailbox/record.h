@@ -32,6 +32,8 @@ uint64_t record_digest(const struct record *record);
 
 /* Records in their table, by the mailbox's local number and UID. Every read checks the CRC-32
  * (ERR_CORRUPT). */
+int record_decode(struct bytes key, struct bytes value,
+                  struct record *record); /* a row; ERR_CORRUPT */
 int record_get(struct db_txn *txn, uint32_t number, uint32_t uid,
                struct record *record); /* ERR_END: none */
 int record_put(struct db_txn *txn, uint32_t number, const struct record *record);

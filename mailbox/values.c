@@ -230,6 +230,37 @@ int meta_next(struct db_txn *txn, uint64_t mailbox, struct buf *row, struct byte
     return ERR_OK;
 }
 
+static int sum_seen(struct db_txn *txn, uint64_t mailbox, uint64_t *items, uint64_t *rows)
+{
+    struct buf row = {0};
+    struct uidset seen = {0};
+    struct bytes user;
+    struct versioned value;
+    int rc;
+    while ((rc = seen_next(txn, mailbox, &row, &user, &seen, &value)) == ERR_OK) {
+        *items += seen_digest(user, &seen, value.version);
+        (*rows)++;
+    }
+    buf_free(&row);
+    uidset_free(&seen);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+int values_digest(struct db_txn *txn, uint64_t mailbox, uint64_t *items, uint64_t *rows)
+{
+    struct buf row = {0};
+    struct bytes user, key;
+    struct versioned value;
+    *items = *rows = 0;
+    int rc = mailbox ? sum_seen(txn, mailbox, items, rows) : ERR_OK;
+    while (rc == ERR_OK && (rc = meta_next(txn, mailbox, &row, &user, &key, &value)) == ERR_OK) {
+        *items += meta_digest(user, key, &value);
+        (*rows)++;
+    }
+    buf_free(&row);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 static int delete_rows(struct db_txn *txn, unsigned table, uint64_t mailbox)
 {
     uint8_t start[8];

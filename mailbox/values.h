@@ -37,6 +37,8 @@ int seen_next(struct db_txn *txn, uint64_t mailbox, struct buf *row, struct byte
               struct uidset *seen, struct versioned *version);
 int meta_next(struct db_txn *txn, uint64_t mailbox, struct buf *row, struct bytes *user,
               struct bytes *key, struct versioned *value);
+/* The sum of their items: these rows' share of a digest. */
+int values_digest(struct db_txn *txn, uint64_t mailbox, uint64_t *items, uint64_t *rows);
 /* Removes every row of a purged mailbox. */
 int values_delete_all(struct db_txn *txn, uint64_t mailbox);
 

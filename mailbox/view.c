@@ -312,6 +312,30 @@ int view_open(struct store *store, uint64_t id, struct view **out)
     return ERR_OK;
 }
 
+int view_prove(struct store *store, uint64_t id)
+{
+    struct view *view;
+    int rc = view_open(store, id, &view);
+    if (rc == ERR_OK)
+        view_close(view);
+    return rc;
+}
+
+static int prove_values(struct tx *tx, void *arg)
+{
+    uint64_t items, rows;
+    (void)arg;
+    int rc = values_digest(tx_db(tx), 0, &items, &rows);
+    if (rc == ERR_OK && items != tx_node(tx)->meta)
+        rc = fail(ERR_CORRUPT, "the store's values are not those that its digest was made of");
+    return rc;
+}
+
+int view_prove_values(struct store *store)
+{
+    return store_read(store, prove_values, NULL);
+}
+
 void view_close(struct view *view)
 {
     if (!view)
@@ -656,6 +680,7 @@ static int list_headers(struct tx *tx, void *arg)
 {
     struct listing *listing = arg;
     uint64_t id = 0;
+    uint64_t shares = 0;
     struct header header;
     int rc;
     listing->count = 0;
@@ -669,7 +694,10 @@ static int list_headers(struct tx *tx, void *arg)
             listing->capacity = capacity;
         }
         listing->headers[listing->count++] = header;
+        shares += header_store_share(&header);
     }
+    if (rc == ERR_END && shares != tx_node(tx)->mailboxes)
+        return fail(ERR_CORRUPT, "the mailboxes are not those that the store's digest was made of");
     return rc == ERR_END ? ERR_OK : rc;
 }
 

@@ -30,6 +30,11 @@ int view_back(struct view *view, uint64_t modseq);
 /* Undoes one entry; ERR_END when the mailbox's oldest entry that is held was undone already. For
  * proofs: afterwards the view's digest has been compared with what the entry now on top says. */
 int view_step(struct view *view);
+/* Whether the mailbox's records and values are those that its digest was made of: ERR_CORRUPT when
+ * not. For answers that say that something is not there. */
+int view_prove(struct store *store, uint64_t id);
+/* The same for the store's own values. */
+int view_prove_values(struct store *store);
 void view_close(struct view *view); /* NULL is fine */
 
 /* As of the view's point: facts, counts and digest (`header`), state MAILBOX_NONE when it was not

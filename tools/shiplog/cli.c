@@ -35,7 +35,7 @@ const struct command commands[] = {
     {"restore", "restore MAILBOX --at WHEN [--into NAME] [--dry-run]", 1, 1, cmd_restore, false,
      false},
     {"digest", "digest", 0, 0, cmd_digest, false, false},
-    {"check", "check", 0, 0, cmd_check, false, false},
+    {"check", "check [--repair]", 0, 0, cmd_check, false, false},
     {"status", "status", 0, 0, cmd_status, false, false},
     {"promote", "promote [--force]", 0, 0, cmd_promote, false, false},
     {"demote", "demote [--follow ADDRESS] [--discard]", 0, 0, cmd_demote, false, false},
@@ -206,4 +206,19 @@ int cli_view(struct cli *cli, const char *text, const char *at, struct view **vi
         *view = NULL;
     }
     return rc;
+}
+
+int cli_prove(struct cli *cli, const char *mailbox, int rc)
+{
+    char why[512];
+    uint64_t id;
+    if (rc != ERR_NOTFOUND)
+        return rc;
+    snprintf(why, sizeof why, "%s", err_message());
+    int proof = ERR_OK;
+    if (!mailbox)
+        proof = view_prove_values(cli->store);
+    else if (cli_mailbox_id(cli, mailbox, 0, &id) == ERR_OK)
+        proof = view_prove(cli->store, id);
+    return proof == ERR_CORRUPT ? proof : fail(rc, "%s", why);
 }

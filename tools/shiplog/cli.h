@@ -62,6 +62,9 @@ void cli_print_name(const struct cli *cli, const struct name *name, char out[NAM
 /* A view of the mailbox that `text` names, as of `at` (NULL: now). *modseq (may be NULL) is set to
  * 0 for now. */
 int cli_view(struct cli *cli, const char *text, const char *at, struct view **view);
+/* Before it is said that something is not in a mailbox (NULL: not among the store's values):
+ * ERR_NOTFOUND in `rc` becomes ERR_CORRUPT if what should be there is damaged. Others pass. */
+int cli_prove(struct cli *cli, const char *mailbox, int rc);
 int cli_when(struct cli *cli, const char *text, uint64_t *modseq);
 int cli_number(const char *text, uint64_t most, uint64_t *number); /* ERR_INVALID */
 /* Prints something that a check found wrong; `arg` is the cli. */

@@ -74,7 +74,37 @@ struct listing {
     struct record records[BATCH];
     size_t count;
     struct buf keywords; /* of each record, in order */
+    /* What is listed whole, unchanged meanwhile and as its owner sees it is compared with its
+     * header as it is read. */
+    struct header header; /* at the first batch */
+    struct header counted;
+    bool proved;
+    bool apart; /* it has to be proved by itself */
 };
+
+static void count_record(struct listing *work, const struct record *record)
+{
+    struct header *counted = &work->counted;
+    counted->items += record_digest(record);
+    counted->messages += record_live(record);
+    counted->tombstones += !record_live(record);
+}
+
+/* After the last batch, in its transaction. */
+static int compare_counts(struct listing *work, struct tx *tx)
+{
+    uint64_t items, rows;
+    int rc = values_digest(tx_db(tx), work->id, &items, &rows);
+    if (rc)
+        return rc;
+    work->proved = true;
+    if (work->counted.items + items != work->header.items ||
+        work->counted.messages != work->header.messages ||
+        work->counted.tombstones != work->header.tombstones)
+        return fail(ERR_CORRUPT, "%s: these are not the messages that its digest was made of",
+                    work->cli->words[0]);
+    return ERR_OK;
+}
 
 static int open_listed(struct tx *tx, struct listing *work, struct mailbox **mailbox)
 {
@@ -83,7 +113,8 @@ static int open_listed(struct tx *tx, struct listing *work, struct mailbox **mai
     int rc = cli_open(tx, work->cli, work->cli->words[0], work->user, mailbox);
     if (rc)
         return rc;
-    work->id = mailbox_header(*mailbox)->id;
+    work->header = *mailbox_header(*mailbox);
+    work->id = work->header.id;
     return uids_parse(*mailbox, uids_wanted(work->cli), work->dead, &work->wanted, &work->single);
 }
 
@@ -95,15 +126,22 @@ static int next_batch(struct tx *tx, void *arg)
     work->count = 0;
     buf_reset(&work->keywords);
     int rc = open_listed(tx, work, &mailbox);
+    uint32_t from = work->from;
     if (rc || !uidset_next(&work->wanted, work->from, &work->from)) {
         work->from = 0;
+        work->apart = true;
         return rc;
     }
+    const struct header *header = mailbox_header(mailbox);
+    work->apart = work->apart || work->user || from != work->from ||
+                  header->lastmodseq != work->header.lastmodseq ||
+                  header->tombstones != work->header.tombstones;
     rc = mailbox_batch(mailbox, work->from, work->records, BATCH, &read);
     work->from = rc == ERR_OK && read == BATCH ? work->records[read - 1].uid + 1 : 0;
     for (size_t i = 0; rc == ERR_OK && i < read; i++) {
         struct record record = work->records[i];
         struct bytes set;
+        count_record(work, &record);
         if (!uidset_contains(&work->wanted, record.uid) || !(work->dead || record_live(&record)))
             continue;
         rc = keywords_lookup(tx_db(tx), record.keywords, &set);
@@ -111,6 +149,8 @@ static int next_batch(struct tx *tx, void *arg)
             buf_bytes(&work->keywords, set);
         work->records[work->count++] = record;
     }
+    if (rc == ERR_OK && !work->from && !work->apart)
+        rc = compare_counts(work, tx);
     return rc == ERR_OK && work->keywords.failed ? fail(ERR_NOMEM, "out of memory") : rc;
 }
 
@@ -132,6 +172,8 @@ static int list_now(struct cli *cli, const char *user, bool dead)
             print_record(cli->out, &work->records[i], read_bytes(&sets));
         printed += work->count;
     }
+    if (rc == ERR_OK && !work->proved)
+        rc = view_prove(cli->store, work->id);
     if (rc == ERR_OK && work->single && !printed)
         rc = uids_none(cli->words[0], cli->words[1]);
     buf_free(&work->keywords);

@@ -207,6 +207,12 @@ int cmd_meta(struct cli *cli)
         return rc;
     rc = verbs[verb].write ? store_commit(cli->store, verbs[verb].run, &meta, NULL)
                            : store_read(cli->store, verbs[verb].run, &meta);
+    /* A list says what is not there, too. */
+    bool listed = rc == ERR_OK && verbs[verb].run == meta_collect;
+    if (listed)
+        rc = cli_prove(cli, meta.mailbox, ERR_NOTFOUND) == ERR_CORRUPT ? ERR_CORRUPT : ERR_OK;
+    else
+        rc = cli_prove(cli, meta.mailbox, rc);
     if (rc == ERR_OK && verbs[verb].run == meta_read)
         print_meta(cli, bytes_text(meta.key), buf_view(&meta.found));
     struct reader found = reader_of(buf_view(&meta.found));

@@ -146,7 +146,10 @@ static int find_now(struct tx *tx, void *arg)
     if (rc == ERR_END || (rc == ERR_OK && !record_live(&record)))
         return uids_none(work->cli->words[0], work->cli->words[1]);
     work->guid = record.guid;
-    return rc;
+    struct content content;
+    if (rc == ERR_OK)
+        rc = content_get(tx_db(tx), &record.guid, &content);
+    return rc == ERR_END ? fail(ERR_CORRUPT, "the content of a live message has no row") : rc;
 }
 
 static int find_then(struct cli *cli, const char *at, struct finding *work)
@@ -182,7 +185,7 @@ int cmd_cat(struct cli *cli)
         return rc;
     work.uid = (uint32_t)uid;
     rc = options[0].value ? find_then(cli, options[0].value, &work)
-                          : store_read(cli->store, find_now, &work);
+                          : cli_prove(cli, cli->words[0], store_read(cli->store, find_now, &work));
     if (rc == ERR_OK)
         rc = content_open(store_db(cli->store), &work.guid, &reader);
     if (rc)

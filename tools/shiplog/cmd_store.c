@@ -202,16 +202,20 @@ static int collect_digests(struct tx *tx, void *arg)
     struct header header;
     uint64_t id = 0;
     int rc;
+    uint64_t shares = 0;
     digests->node = *tx_node(tx);
     digests->position = tx_window(tx)->last;
     digests->count = 0;
     while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
+        shares += header_store_share(&header);
         if (header.facts.state == MAILBOX_PURGED)
             continue;
         rc = add_digest(digests, tx_db(tx), &header);
         if (rc)
             return rc;
     }
+    if (rc == ERR_END && shares != digests->node.mailboxes)
+        return fail(ERR_CORRUPT, "the mailboxes are not those that the store's digest was made of");
     return rc == ERR_END ? ERR_OK : rc;
 }
 
@@ -251,9 +255,12 @@ int cmd_digest(struct cli *cli)
 
 int cmd_check(struct cli *cli)
 {
-    uint64_t wrong = 0;
-    int rc = cli_options(cli, NULL, 0);
-    if (rc == ERR_OK)
-        rc = check_store(cli->store, true, cli_report, cli, &wrong);
-    return rc == ERR_OK && wrong ? ERR_NO : rc;
+    struct option options[] = {{"--repair", false, NULL}};
+    struct check_result result = {0};
+    int rc = cli_options(cli, options, 1);
+    if (rc)
+        return rc;
+    rc = options[0].value ? check_repair(cli->store, cli_report, cli, &result)
+                          : check_store(cli->store, true, cli_report, cli, &result.wrong);
+    return rc == ERR_OK && result.wrong > result.mended ? ERR_NO : rc;
 }

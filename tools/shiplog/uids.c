@@ -114,5 +114,5 @@ int uids_change(struct cli *cli, const struct uid_work *work)
     } while (rc == ERR_OK && commit.more);
     uidset_free(&commit.wanted);
     uidset_free(&commit.some);
-    return rc;
+    return cli_prove(cli, work->mailbox, rc);
 }

@@ -1,0 +1,455 @@
+/* What check finds, what it mends, and what it must not mend: one damage at a time, put into the
+ * tables behind the store's back. */
+#include "base/err.h"
+#include "journal/slots.h"
+#include "journal/tables.h"
+#include "mailbox/check.h"
+#include "mailbox/stop.h"
+#include "mailbox/tx.h"
+#include "mailbox/view.h"
+#include "tests/support/post.h"
+#include "tests/support/scratch.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+/* cmocka wants the ones above first */
+#include <cmocka.h>
+
+struct place {
+    char root[PATH_MAX];
+    struct store *store;
+    uint64_t id; /* of INBOX */
+};
+
+static int find_inbox(struct tx *tx, void *arg)
+{
+    struct place *place = arg;
+    struct name name;
+    int rc = name_parse("INBOX", 5, &tx_node(tx)->owner, &name);
+    return rc ? rc : header_id_of(tx_db(tx), &name, &place->id);
+}
+
+static int open_place(void **state)
+{
+    static struct place place;
+    char path[PATH_MAX];
+    scratch_make(place.root);
+    scratch_path(path, place.root, "store");
+    assert_int_equal(store_init(path, ROLE_MASTER, NULL, NULL), ERR_OK);
+    assert_int_equal(store_open(path, NULL, &place.store), ERR_OK);
+    assert_int_equal(post_create(place.store, "INBOX"), ERR_OK);
+    assert_int_equal(post_create(place.store, "Other"), ERR_OK);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(post_append(place.store, "INBOX", i, 100 + 40000 * i), ERR_OK);
+    assert_int_equal(post_append(place.store, "Other", 1, 40100), ERR_OK);
+    assert_int_equal(post_flag(place.store, "INBOX", "2:3", "work,\\Seen"), ERR_OK);
+    assert_int_equal(post_expunge(place.store, "INBOX", "6", false), ERR_OK);
+    assert_int_equal(post_meta(place.store, "/comment", "a value"), ERR_OK);
+    assert_int_equal(store_read(place.store, find_inbox, &place), ERR_OK);
+    assert_int_equal(post_check(place.store), 0);
+    *state = &place;
+    return 0;
+}
+
+static int close_place(void **state)
+{
+    struct place *place = *state;
+    store_close(place->store);
+    scratch_remove(place->root);
+    return 0;
+}
+
+static void ignore(void *arg, const char *where, const char *what)
+{
+    (void)arg;
+    printf("  %s: %s\n", where, what);
+}
+
+static struct check_result checked(struct place *place, bool repair)
+{
+    struct check_result result = {0};
+    assert_int_equal(repair ? check_repair(place->store, ignore, NULL, &result)
+                            : check_store(place->store, true, ignore, NULL, &result.wrong),
+                     ERR_OK);
+    return result;
+}
+
+/* The damage is found; mending leaves nothing wrong, and changes no digest. */
+static void is_mended(struct place *place, int (*damage)(struct tx *tx, void *arg))
+{
+    struct post_facts before, after;
+    assert_int_equal(post_facts(place->store, &before), ERR_OK);
+    assert_int_equal(store_maintain(place->store, damage, place), ERR_OK);
+    struct check_result result = checked(place, false);
+    assert_true(result.wrong > 0);
+    assert_int_equal(result.mended, 0);
+    result = checked(place, true);
+    assert_true(result.wrong > 0);
+    assert_int_equal(result.mended, result.wrong);
+    assert_int_equal(checked(place, false).wrong, 0);
+    assert_int_equal(post_facts(place->store, &after), ERR_OK);
+    assert_int_equal(node_digest(&after.node), node_digest(&before.node));
+    assert_int_equal(view_prove(place->store, place->id), ERR_OK);
+}
+
+/* It is found, and mending does not hide it. */
+static void is_found_and_stays(struct place *place, int (*damage)(struct tx *tx, void *arg))
+{
+    assert_int_equal(store_maintain(place->store, damage, place), ERR_OK);
+    assert_true(checked(place, false).wrong > 0);
+    struct check_result result = checked(place, true);
+    assert_true(result.wrong > result.mended);
+    assert_true(checked(place, false).wrong > 0);
+}
+
+/* The first row of a table at or above a key, with one bit of its value or key turned. */
+static int turn_bit(struct tx *tx, unsigned table, struct bytes key, bool in_key, size_t bit)
+{
+    struct db_cursor *cursor;
+    struct bytes found, value;
+    struct buf k = {0}, v = {0};
+    int rc = db_cursor_open(tx_db(tx), table, &cursor);
+    if (rc)
+        return rc;
+    rc = db_seek(cursor, key, &found, &value);
+    if (rc == ERR_OK) {
+        buf_put(&k, found.data, found.size);
+        buf_put(&v, value.data, value.size);
+        struct buf *turned = in_key ? &k : &v;
+        turned->data[bit / 8 % turned->size] ^= (uint8_t)(1u << (bit % 8));
+        rc = db_cursor_delete(cursor);
+    }
+    db_cursor_close(cursor);
+    if (rc == ERR_OK)
+        rc = db_put(tx_db(tx), table, buf_view(&k), buf_view(&v));
+    buf_free(&k);
+    buf_free(&v);
+    return rc;
+}
+
+static struct bytes anything(void)
+{
+    return bytes_of("\0", 1);
+}
+
+static int change_references(struct tx *tx, void *arg)
+{
+    struct db_cursor *cursor;
+    struct bytes key, value;
+    struct content content = {0};
+    (void)arg;
+    int rc = db_cursor_open(tx_db(tx), TABLE_GUIDS, &cursor);
+    if (rc == ERR_OK)
+        rc = db_first(cursor, &key, &value);
+    if (rc == ERR_OK)
+        rc = content_decode(key, value, &content);
+    db_cursor_close(cursor);
+    content.references += 3;
+    return rc ? rc : content_put(tx_db(tx), &content);
+}
+
+static int change_counts(struct tx *tx, void *arg)
+{
+    struct place *place = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), place->id, &header);
+    header.messages++;
+    header.unseen += 2;
+    return rc ? rc : header_put(tx_db(tx), &header);
+}
+
+static int lose_name(struct tx *tx, void *arg)
+{
+    struct place *place = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), place->id, &header);
+    return rc ? rc : db_delete(tx_db(tx), TABLE_NAMES, name_encoded(&header.facts.name));
+}
+
+static int add_name(struct tx *tx, void *arg)
+{
+    struct place *place = arg;
+    struct name name;
+    int rc = name_parse("Nowhere", 7, &tx_node(tx)->owner, &name);
+    return rc ? rc : header_name_put(tx_db(tx), &name, place->id);
+}
+
+static int turn_name_key(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_NAMES, anything(), true, 60);
+}
+
+static int add_chunk(struct tx *tx, void *arg)
+{
+    uint8_t key[12];
+    (void)arg;
+    save_be64(key, 4000);
+    save_be32(key + 8, 0);
+    return db_put(tx_db(tx), TABLE_CONTENT, bytes_of(key, sizeof key), bytes_text("who am I"));
+}
+
+static int turn_guid_row(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_GUIDS, anything(), false, 100);
+}
+
+static int turn_guid_key(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_GUIDS, anything(), true, 255);
+}
+
+static int change_window(struct tx *tx, void *arg)
+{
+    struct journal_window window = *tx_window(tx);
+    (void)arg;
+    window.entries++;
+    return journal_window_save(tx_db(tx), &window);
+}
+
+static void what_follows_from_the_rest_is_mended(void **state)
+{
+    is_mended(*state, change_references);
+    is_mended(*state, change_counts);
+    is_mended(*state, lose_name);
+    is_mended(*state, add_name);
+    is_mended(*state, turn_name_key);
+    is_mended(*state, add_chunk);
+    is_mended(*state, change_window);
+}
+
+static int each_content(struct tx *tx, void *arg)
+{
+    struct db_cursor *cursor;
+    struct bytes key, value;
+    unsigned *count = arg;
+    int rc = db_cursor_open(tx_db(tx), TABLE_GUIDS, &cursor);
+    if (rc)
+        return rc;
+    *count = 0;
+    for (rc = db_first(cursor, &key, &value); rc == ERR_OK; rc = db_next(cursor, &key, &value)) {
+        struct content content;
+        rc = content_decode(key, value, &content);
+        if (rc)
+            break;
+        *count += content.number != 0;
+    }
+    db_cursor_close(cursor);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* What cannot be read is told, and is right the next time. */
+static void is_right_after(struct place *place, int (*damage)(struct tx *tx, void *arg))
+{
+    assert_int_equal(store_maintain(place->store, damage, place), ERR_OK);
+    assert_true(checked(place, false).wrong > 0);
+    assert_true(checked(place, true).wrong > 0);
+    assert_int_equal(checked(place, false).wrong, 0);
+}
+
+/* The row is gone, the bytes are there: they say themselves whose they are. */
+static void a_lost_row_of_content_is_made_anew_from_the_bytes(void **state)
+{
+    struct place *place = *state;
+    unsigned before, after;
+    assert_int_equal(store_read(place->store, each_content, &before), ERR_OK);
+    is_right_after(place, turn_guid_row);
+    is_right_after(place, turn_guid_key);
+    assert_int_equal(store_read(place->store, each_content, &after), ERR_OK);
+    assert_int_equal(before, after);
+}
+
+static int turn_record(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_RECORDS, anything(), false, 70);
+}
+
+static int turn_record_key(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_RECORDS, anything(), true, 56);
+}
+
+static int lose_record(struct tx *tx, void *arg)
+{
+    struct place *place = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), place->id, &header);
+    return rc ? rc : record_delete(tx_db(tx), header.number, 3);
+}
+
+static int turn_header(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_MAILBOXES, anything(), false, 200);
+}
+
+static int turn_meta(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_META, anything(), false, 160);
+}
+
+static int turn_keywords(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_KEYWORDS, anything(), false, 12);
+}
+
+static int turn_entry(struct tx *tx, void *arg)
+{
+    uint8_t key[8];
+    (void)arg;
+    save_be64(key, 4);
+    return turn_bit(tx, TABLE_JOURNAL, bytes_of(key, sizeof key), false, 700);
+}
+
+static int lose_entry(struct tx *tx, void *arg)
+{
+    uint8_t key[8];
+    (void)arg;
+    save_be64(key, 5);
+    return db_delete(tx_db(tx), TABLE_JOURNAL, bytes_of(key, sizeof key));
+}
+
+static int turn_epoch(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_EPOCHS, anything(), false, 170);
+}
+
+static int turn_content(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return turn_bit(tx, TABLE_CONTENT, anything(), false, 333);
+}
+
+static int turn_slot(struct tx *tx, void *arg)
+{
+    struct slot slot = {.name = "peer"};
+    (void)arg;
+    int rc = slot_put(tx_db(tx), &slot);
+    return rc ? rc : turn_bit(tx, TABLE_SLOTS, anything(), true, 1);
+}
+
+static int turn_staged(struct tx *tx, void *arg)
+{
+    uint8_t key[8];
+    (void)arg;
+    save_be64(key, 7000);
+    return db_put(tx_db(tx), TABLE_STAGED, bytes_of(key, sizeof key), bytes_text("twelve bytes"));
+}
+
+static void what_cannot_be_mended_is_told_and_stays(void **state)
+{
+    (void)state;
+    int (*const damages[])(struct tx *, void *) = {
+        turn_record, turn_record_key, lose_record, turn_header, turn_meta,    turn_keywords,
+        turn_entry,  lose_entry,      turn_epoch,  turn_slot,   turn_content, turn_staged};
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        void *place;
+        printf("damage %zu\n", i);
+        open_place(&place);
+        is_found_and_stays(place, damages[i]);
+        close_place(&place);
+    }
+}
+
+static int get_stop(struct tx *tx, void *arg)
+{
+    struct place *place = arg;
+    struct stop stop;
+    return stop_get(tx_db(tx), place->id, &stop);
+}
+
+static void a_mailbox_whose_mail_is_damaged_is_marked_and_its_sums_are_kept(void **state)
+{
+    struct place *place = *state;
+    struct post_facts before, after;
+    assert_int_equal(post_facts(place->store, &before), ERR_OK);
+    assert_int_equal(store_maintain(place->store, lose_record, place), ERR_OK);
+    assert_int_equal(store_read(place->store, get_stop, place), ERR_END);
+    checked(place, false);
+    assert_int_equal(store_read(place->store, get_stop, place), ERR_END);
+    checked(place, true);
+    assert_int_equal(store_read(place->store, get_stop, place), ERR_OK);
+    assert_int_equal(post_facts(place->store, &after), ERR_OK);
+    assert_int_equal(node_digest(&after.node), node_digest(&before.node));
+}
+
+static int get_first_content(struct tx *tx, void *arg)
+{
+    struct db_cursor *cursor;
+    struct bytes key, value;
+    struct content *content = arg;
+    uint8_t lowest[12] = {0};
+    int rc = db_cursor_open(tx_db(tx), TABLE_CONTENT, &cursor);
+    if (rc == ERR_OK)
+        rc = db_seek(cursor, bytes_of(lowest, sizeof lowest), &key, NULL);
+    uint64_t number = rc == ERR_OK ? load_be64(key.data) : 0;
+    db_cursor_close(cursor);
+    if (rc == ERR_OK)
+        rc = db_cursor_open(tx_db(tx), TABLE_GUIDS, &cursor);
+    if (rc)
+        return rc;
+    for (rc = db_first(cursor, &key, &value); rc == ERR_OK; rc = db_next(cursor, &key, &value)) {
+        rc = content_decode(key, value, content);
+        if (rc || content->number == number)
+            break;
+    }
+    db_cursor_close(cursor);
+    return rc;
+}
+
+static int put_slot(struct tx *tx, void *arg)
+{
+    struct slot slot = {.name = "peer", .position = tx_window(tx)->last};
+    (void)arg;
+    return slot_put(tx_db(tx), &slot);
+}
+
+static int get_content(struct tx *tx, void *arg)
+{
+    struct content *content = arg;
+    struct guid guid = content->guid;
+    return content_get(tx_db(tx), &guid, content);
+}
+
+/* Damaged bytes are all that is left of a message, unless somebody else may have it. */
+static void unreadable_content_is_forgotten_only_where_another_node_may_have_it(void **state)
+{
+    struct place *place = *state;
+    struct content content;
+    assert_int_equal(store_read(place->store, get_first_content, &content), ERR_OK);
+    assert_int_equal(store_maintain(place->store, turn_content, place), ERR_OK);
+    checked(place, true);
+    assert_int_equal(store_read(place->store, get_content, &content), ERR_OK);
+    assert_int_not_equal(content.number, 0);
+    assert_int_equal(store_maintain(place->store, put_slot, NULL), ERR_OK);
+    checked(place, true);
+    assert_int_equal(store_read(place->store, get_content, &content), ERR_OK);
+    assert_int_equal(content.number, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_follows_from_the_rest_is_mended, open_place,
+                                        close_place),
+        cmocka_unit_test_setup_teardown(a_lost_row_of_content_is_made_anew_from_the_bytes,
+                                        open_place, close_place),
+        cmocka_unit_test(what_cannot_be_mended_is_told_and_stays),
+        cmocka_unit_test_setup_teardown(
+            a_mailbox_whose_mail_is_damaged_is_marked_and_its_sums_are_kept, open_place,
+            close_place),
+        cmocka_unit_test_setup_teardown(
+            unreadable_content_is_forgotten_only_where_another_node_may_have_it, open_place,
+            close_place),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
