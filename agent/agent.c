@@ -65,7 +65,8 @@ static void stop(struct agent *agent)
     if (agent->stopping)
         return;
     agent->stopping = true;
-    log_info("stopping", "address=%s", agent->listening ? agent->address : "-");
+    if (agent->started)
+        log_info("stopping", "address=%s", agent->listening ? agent->address : "-");
     if (agent->listening)
         uv_close((uv_handle_t *)&agent->listener, NULL);
     uv_close((uv_handle_t *)&agent->term, NULL);

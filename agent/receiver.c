@@ -48,7 +48,8 @@ struct receiver {
     struct waiting *commits;
     size_t commit_count;
     size_t commit_capacity;
-    uint64_t cost; /* of entries behind the last whole commit */
+    uint64_t cost;       /* of entries behind the last whole commit */
+    uint64_t whole_cost; /* of the whole commits that wait */
     struct arrival *arrivals;
     size_t arrival_count;
     size_t arrival_capacity;
@@ -265,6 +266,7 @@ static int end_commit(struct receiver *receiver, size_t end)
         return rc;
     receiver->commits[receiver->commit_count++] =
         (struct waiting){.end = end, .cost = receiver->cost};
+    receiver->whole_cost += receiver->cost;
     receiver->cost = 0;
     return ERR_OK;
 }
@@ -419,6 +421,7 @@ static void forget(struct receiver *receiver, const struct slice *done)
     for (size_t i = 0; i < receiver->arrival_count; i++)
         receiver->arrivals[i].at -= done->end;
     receiver->commit_count = 0;
+    receiver->whole_cost = 0;
 }
 
 static int apply_whole(struct receiver *receiver)
@@ -438,6 +441,18 @@ static int apply_whole(struct receiver *receiver)
     return ERR_OK;
 }
 
+/* Whole commits that fill a transaction are applied before more is taken in: what waits costs
+ * memory. */
+static int take_frame(struct receiver *receiver, const struct frame *frame)
+{
+    if (frame->type == FRAME_CONTENT)
+        return take_content(receiver, frame->payload);
+    int rc = take_entries(receiver, frame->payload);
+    if (rc == ERR_OK && (receiver->whole_cost > SLICE_COST || receiver->memory > SLICE_MEMORY))
+        rc = apply_whole(receiver);
+    return rc;
+}
+
 static int take_frames(struct receiver *receiver, struct bytes frames)
 {
     while (frames.size) {
@@ -445,8 +460,7 @@ static int take_frames(struct receiver *receiver, struct bytes frames)
         int rc = frame_decode(frames, FRAME_MAX_PAYLOAD, &frame);
         if (rc)
             return rc == ERR_END ? fail(ERR_PROTOCOL, "a frame that is cut short") : rc;
-        rc = frame.type == FRAME_CONTENT ? take_content(receiver, frame.payload)
-                                         : take_entries(receiver, frame.payload);
+        rc = take_frame(receiver, &frame);
         if (rc)
             return rc;
         frames = bytes_of(frames.data + frame.whole.size, frames.size - frame.whole.size);

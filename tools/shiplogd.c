@@ -2,6 +2,7 @@
 #include "agent/agent.h"
 #include "base/err.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,6 +113,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     /* Work of one store may wait for its disk or for another writer: that of others goes on. */
     setenv("UV_THREADPOOL_SIZE", "16", 0);
+    /* Else each of these threads keeps memory for itself. */
+    mallopt(M_ARENA_MAX, 2);
     int rc = take_arguments(argc, argv, &arguments);
     if (rc == ERR_OK)
         rc = run(&arguments);

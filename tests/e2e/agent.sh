@@ -1,0 +1,185 @@
+#!/bin/bash
+# shiplogd as its users meet it: how it starts, what it refuses, how it ends; that every byte of any message arrives; and that its memory stays
+# small whatever is shipped.
+set -euo pipefail
+bin=$SHIPLOG_BIN
+most=32768 # kB of memory of its own that an agent may use
+work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+declare -A agent=()
+finish() {
+    touch "$work/stop"
+    for name in "${!agent[@]}"; do kill -9 "${agent[$name]}" 2>/dev/null || true; done
+    wait
+    rm -rf "$work"
+}
+trap finish EXIT
+A=("$bin/shiplog" -s "$work/a")
+B=("$bin/shiplog" -s "$work/b")
+
+die() {
+    printf '%s\n' "$*" >&2
+    tail -n 20 "$work"/*.log >&2
+    exit 1
+}
+
+# start NAME OPTION…: an agent, until it has printed a whole line.
+start() {
+    local name=$1
+    shift
+    : >"$work/$name.out"
+    "$bin/shiplogd" "$@" >"$work/$name.out" 2>>"$work/$name.log" &
+    agent[$name]=$!
+    for ((tries = 0; tries < 500; tries++)); do
+        [ "$(wc -l <"$work/$name.out")" -eq 0 ] || return 0
+        kill -0 "${agent[$name]}" 2>/dev/null || break
+        sleep 0.02
+    done
+    die "$name: the agent does not start"
+}
+
+# stop NAME: it ends in good order.
+stop() {
+    local code=0
+    kill -TERM "${agent[$1]}"
+    wait "${agent[$1]}" || code=$?
+    unset "agent[$1]"
+    [ "$code" -eq 0 ] || die "$1: exit code $code"
+}
+
+# refused CODE PATTERN OPTION…: an agent does not start, and says why in one line.
+refused() {
+    local want=$1 pattern=$2 code=0
+    shift 2
+    timeout 10 "$bin/shiplogd" "$@" >"$work/refused.out" 2>"$work/refused.log" || code=$?
+    [ "$code" -eq "$want" ] || die "exit code $code, not $want: $*"
+    [ ! -s "$work/refused.out" ] || die "refused, but with output: $*"
+    [ "$(wc -l <"$work/refused.log")" -eq 1 ] || die "not one line: $*"
+    grep -q -E -- "$pattern" "$work/refused.log" || die "not because of $pattern: $*"
+}
+
+position() { "$bin/shiplog" -s "$1" status | head -n 1 | cut -f 5; }
+
+# Until both ends are at one position, and their digests must be equal then.
+wait_equal() {
+    for ((waits = 0; waits < 1200; waits++)); do
+        [ "$(position "$work/a")" != "$(position "$work/b")" ] || break
+        sleep 0.05
+    done
+    diff <("${A[@]}" digest) <("${B[@]}" digest) || die "the ends are not equal"
+}
+
+agent_of() { "$bin/shiplog" -s "$1" status | head -n 1 | cut -f 9; }
+
+echo "- start and end"
+"${A[@]}" init
+"${B[@]}" init --replica
+"${A[@]}" create INBOX
+listen=(--listen 127.0.0.1:0)
+refused 2 usage
+refused 2 usage --store "$work/a"
+refused 2 usage --store "$work/a" --listen
+refused 2 usage --store "$work/a" "${listen[@]}" --verbose yes
+refused 2 usage --follow 127.0.0.1:1 --store "$work/b"
+refused 2 usage --store "$work/b" --follow 127.0.0.1:1 --follow 127.0.0.1:2
+refused 2 ADDRESS:PORT --store "$work/a" --listen 7700
+refused 4 loopback --store "$work/a" --listen 0.0.0.0:0
+refused 4 loopback --store "$work/b" --follow 192.0.2.1:7700
+refused 4 'follows nobody' --store "$work/a" --follow 127.0.0.1:1
+refused 3 none --store "$work/none" "${listen[@]}"
+refused 4 'open in this process' --store "$work/a" --store "$work/a" "${listen[@]}"
+[ "$(agent_of "$work/a")" = "not running" ] || die "an agent runs that was not started"
+start a --store "$work/a" "${listen[@]}"
+address=$(sed -n 's/^listening //p' "$work/a.out")
+[ "$(agent_of "$work/a")" = running ] || die "the agent runs unnoticed"
+refused 4 'runs already' --store "$work/a" "${listen[@]}"
+refused 5 'address already in use' --store "$work/b" --listen "$address"
+start b --store "$work/b" --follow "$address" --name second
+[ "$(cat "$work/b.out")" = "following $address" ] || die "what a follower prints"
+wait_equal
+for ((waits = 0; waits < 200; waits++)); do
+    slot=$("${A[@]}" status | sed -n 2p)
+    [ -z "$slot" ] || break
+    sleep 0.05
+done
+[ "$(cut -f 1,6 <<<"$slot")" = $'second\tconnected' ] || die "a slot: $slot"
+stop b
+stop a
+[ "$(agent_of "$work/a")" = "not running" ] || die "the agent's end is not noticed"
+[ "$("${A[@]}" status | sed -n 2p | cut -f 1,2,6)" = $'second\t'"$(position "$work/a")"$'\taway' ] || die "the slot of a follower that went"
+
+echo "- a killed agent is succeeded"
+start a --store "$work/a" "${listen[@]}"
+kill -9 "${agent[a]}"
+wait "${agent[a]}" 2>/dev/null || true
+start a --store "$work/a" "${listen[@]}"
+address=$(sed -n 's/^listening //p' "$work/a.out")
+start b --store "$work/b" --follow "$address" --name second
+
+echo "- every byte"
+cd "$work"
+mkdir messages
+: >messages/empty
+printf 'x' >messages/one
+printf '\n' >messages/newline
+printf '\0' >messages/nul
+printf 'Subject: nul\r\n\r\na\0b\0\0c\r\n' >messages/nuls
+printf 'Subject: caf\xe9 \xff\xfe\r\n\r\n\x80\x81\r\n' >messages/eight-bit
+printf 'Subject: ends\n\nbare lf\nbare cr\rboth\r\n\r\r\n\n\rno end' >messages/line-ends
+printf 'From me\n>From you\n.\n..\n' >messages/mbox-like
+{ printf 'Subject: a line\r\n\r\n' && head -c 1048576 /dev/zero | tr '\0' y; } >messages/long-line
+head -c 1048576 /dev/urandom >messages/noise
+head -c 3000001 /dev/urandom | base64 >messages/large
+for message in messages/*; do
+    uid=$("${A[@]}" append INBOX "$message")
+    echo "$uid $message" >>uids
+done
+wait_equal
+while read -r uid message; do
+    for end in a b; do
+        "$bin/shiplog" -s "$end" cat INBOX "$uid" | cmp - "$message" || die "$end: $message came back otherwise"
+    done
+done <uids
+"${B[@]}" check
+
+echo "- memory"
+own() { awk '/^RssAnon/ { print $2 }' "/proc/$1/status"; }
+watch_memory() {
+    local end now peak
+    declare -A peak=([a]=0 [b]=0)
+    for ((samples = 0; samples < 6000; samples++)); do
+        for end in a b; do
+            now=$(own "${agent[$end]}")
+            [ "${now:-0}" -le "${peak[$end]}" ] || echo "$now" >"$work/peak.$end"
+            [ "${now:-0}" -le "${peak[$end]}" ] || peak[$end]=$now
+        done
+        [ ! -e "$work/stop" ] || break
+        sleep 0.02
+    done
+}
+watch_memory &
+watcher=$!
+head -c 100000000 /dev/urandom >message
+uid=$("${A[@]}" append INBOX message)
+wait_equal
+for end in a b; do
+    "$bin/shiplog" -s "$end" cat INBOX "$uid" | cmp - message || die "$end: 100 MB came back otherwise"
+done
+rm message
+# A backlog of small messages, and of entries without any content.
+kill -STOP "${agent[b]}"
+awk 'BEGIN { for (i = 0; i < 20000; i++) printf "From a@b Thu Aug 22 12:00:00 2024\nSubject: %d\n\n%d\n\n", i, i * 7919 }' >mbox
+"${A[@]}" import Many mbox >/dev/null
+for ((n = 0; n < 2; n++)); do
+    "${A[@]}" create "Copies$n"
+    "${A[@]}" copy-messages Many '1:*' "Copies$n" >/dev/null
+done
+kill -CONT "${agent[b]}"
+wait_equal
+touch "$work/stop"
+wait "$watcher"
+for end in a b; do
+    echo "$end: $(cat "peak.$end") kB at most"
+    [ "$(cat "peak.$end")" -lt "$most" ] || die "$end: more than $most kB"
+done
+stop b
+stop a
