@@ -144,6 +144,8 @@ uint64_t read_u64(struct reader *reader)
 uint64_t read_varint(struct reader *reader)
 {
     uint64_t value = 0;
+    if (!reader->failed && reader->at < reader->end && *reader->at < 0x80)
+        return *reader->at++; /* as most are */
     for (unsigned shift = 0; shift < 64; shift += 7) {
         uint8_t byte = read_u8(reader);
         if (reader->failed)

@@ -107,16 +107,34 @@ void entry_end_commit(uint8_t *encoded, size_t size, uint64_t before, struct ent
     seal(encoded, size, before, entry);
 }
 
+static int check_size(struct bytes encoded)
+{
+    bool fits = encoded.size >= ENTRY_HEADER_SIZE && encoded.size <= ENTRY_MAX_SIZE &&
+                load_u32(encoded.data + AT_SIZE) == encoded.size;
+    return fits ? ERR_OK
+                : fail(ERR_CORRUPT, "journal entry: %zu bytes is not its size", encoded.size);
+}
+
 int entry_decode(struct bytes encoded, struct entry *entry)
 {
     const uint8_t *at = encoded.data;
+    int rc = check_size(encoded);
     *entry = (struct entry){0};
-    if (encoded.size < ENTRY_HEADER_SIZE || encoded.size > ENTRY_MAX_SIZE ||
-        load_u32(at + AT_SIZE) != encoded.size)
-        return fail(ERR_CORRUPT, "journal entry: %zu bytes is not its size", encoded.size);
+    if (rc)
+        return rc;
     if (load_u32(at + AT_CRC) != hash_crc32(at + AT_SIZE, encoded.size - AT_SIZE))
         return fail(ERR_CORRUPT, "journal entry %llu: CRC-32 does not match",
                     (unsigned long long)load_u64(at + AT_MODSEQ));
+    return entry_decode_checked(encoded, entry);
+}
+
+int entry_decode_checked(struct bytes encoded, struct entry *entry)
+{
+    const uint8_t *at = encoded.data;
+    int rc = check_size(encoded);
+    *entry = (struct entry){0};
+    if (rc)
+        return rc;
     if (at[AT_VERSION] > ENTRY_VERSION)
         return fail(ERR_NEWER, "journal entry: format %u is newer than this program",
                     at[AT_VERSION]);

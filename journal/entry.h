@@ -78,6 +78,9 @@ void entry_end_commit(uint8_t *encoded, size_t size, uint64_t before, struct ent
  * Views point into `encoded`. ERR_CORRUPT, ERR_NEWER. */
 int entry_decode(struct bytes encoded, struct entry *entry);
 
+/* The same without the CRC-32, for bytes that entry_decode() has just accepted. */
+int entry_decode_checked(struct bytes encoded, struct entry *entry);
+
 /* The size of the encoded entry that begins here, so that entries can stand one behind another; 0
  * when it cannot be one. */
 size_t entry_size(struct bytes from);

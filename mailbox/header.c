@@ -195,7 +195,7 @@ void facts_encode(const struct facts *before, const struct facts *after, uint64_
 
 static int read_facts(struct reader *from, uint32_t which, uint64_t modseq, struct facts *facts)
 {
-    *facts = (struct facts){0};
+    facts_clear(facts);
     if (which & FACT_STATE) {
         uint32_t state = read_varint32(from);
         if (state > MAILBOX_PURGED)
@@ -230,6 +230,16 @@ int facts_decode(struct reader *from, uint64_t modseq, struct facts *before, str
         rc = read_facts(from, which, modseq, after);
     *changed = which;
     return rc;
+}
+
+void facts_clear(struct facts *facts)
+{
+    facts->state = MAILBOX_NONE;
+    facts->uidvalidity = 0;
+    facts->uidnext = 0;
+    facts->highestmodseq = 0;
+    facts->deletedmodseq = 0;
+    facts->name.size = 0;
 }
 
 void facts_copy(struct facts *to, const struct facts *from, uint32_t which)

@@ -70,6 +70,7 @@ int facts_decode(struct reader *from, uint64_t modseq, struct facts *before, str
 #define FACT_HIGHESTMODSEQ 16u
 #define FACT_DELETEDMODSEQ 32u
 #define FACT_ALL 63u
+void facts_clear(struct facts *facts); /* nothing of any; leaves the bytes of a name as they are */
 /* Copies the facts in `which` from one to the other. */
 void facts_copy(struct facts *to, const struct facts *from, uint32_t which);
 

@@ -14,15 +14,15 @@
 struct record {
     uint32_t uid;
     uint32_t flags;     /* FLAG_… (FLAG_SEEN: the owner's) and RECORD_EXPUNGED */
+    uint64_t modseq;    /* of the last entry that changed it */
+    int64_t changed;    /* time of the last change */
+    uint64_t keywords;  /* hash of its keyword set; 0: none */
     uint32_t successor; /* of a tombstone: the UID under which the message went on; 0: none */
     struct guid guid;
     uint64_t size;          /* bytes of the raw message */
     int64_t internal_date;  /* IMAP's INTERNALDATE, microseconds since 1970 */
     int64_t save_date;      /* when it came into this mailbox (RFC 8514) */
-    uint64_t modseq;        /* of the last entry that changed it */
     uint64_t append_modseq; /* of the entry that brought it */
-    int64_t changed;        /* time of the last change */
-    uint64_t keywords;      /* hash of its keyword set; 0: none */
 };
 
 bool record_live(const struct record *record);

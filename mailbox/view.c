@@ -4,6 +4,7 @@
 #include "base/times.h"
 #include "journal/history.h"
 #include "mailbox/keywords.h"
+#include "mailbox/trail.h"
 #include "mailbox/tx.h"
 
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 #define LOAD_BATCH 256u
 #define STEPS_IN_ONE_READ 4096u
+#define REWRITES 64u
 
 int when_parse(const char *text, struct when *when)
 {
@@ -23,15 +25,32 @@ int when_parse(const char *text, struct when *when)
         when->modseq = strtoull(text, NULL, 10);
         return ERR_OK;
     }
-    int64_t age;
-    if (times_parse_age(text, true, &age) == ERR_OK) {
-        when->time = times_now() - age;
+    when->is_age = times_parse_age(text, true, &when->time) == ERR_OK;
+    if (when->is_age)
         return ERR_OK;
-    }
     if (times_parse_rfc3339(text, &when->time) == ERR_OK)
         return ERR_OK;
     return fail(ERR_INVALID, "%s: not a modseq, a time (2026-11-23T10:00:00Z) or an age (10m ago)",
                 text);
+}
+
+static int64_t before(int64_t now, int64_t age)
+{
+    return now < INT64_MIN + age ? INT64_MIN : now - age;
+}
+
+int64_t when_time(const struct when *when)
+{
+    return when->is_age ? before(times_now(), when->time) : when->time;
+}
+
+/* Of a clock that was put back, the journal's last time is the present: so that an age of nothing
+ * is what there is now. */
+static int64_t time_of(struct tx *tx, const struct when *when)
+{
+    int64_t now = times_now();
+    int64_t last = tx_window(tx)->last_time;
+    return when->is_age ? before(now > last ? now : last, when->time) : when->time;
 }
 
 int when_resolve(struct tx *tx, const struct when *when, uint64_t *modseq)
@@ -41,18 +60,24 @@ int when_resolve(struct tx *tx, const struct when *when, uint64_t *modseq)
     if (rc)
         return rc;
     rc = when->is_modseq ? history_round_down(history, tx_db(tx), when->modseq, modseq)
-                         : history_at_time(history, tx_db(tx), when->time, modseq);
+                         : history_at_time(history, tx_db(tx), time_of(tx, when), modseq);
     history_close(history);
     return rc;
 }
 
 /* Live records by UID: an array, with an open-addressed table of places in it. */
+struct place {
+    uint32_t uid; /* 0 with a place: it was given up, searching goes on past it */
+    uint32_t at;  /* in the array, + 1; 0: empty */
+};
+
 struct records {
     struct record *all; /* uid 0: a place that is free again */
     size_t count;
     size_t capacity;
-    uint32_t *places; /* place + 1; 0: empty */
-    size_t place_count;
+    struct place *places;
+    size_t place_count; /* a power of two */
+    unsigned shift;     /* 32 less its logarithm */
 };
 
 struct seen_set {
@@ -66,6 +91,7 @@ struct meta_value {
     struct buf key;
     struct buf value;
     enum value_state state;
+    struct former version;
 };
 
 struct keyword_set {
@@ -73,7 +99,19 @@ struct keyword_set {
     struct buf names;
 };
 
+/* What a record had before an entry. */
+struct rewrite {
+    uint32_t uid;
+    bool flagged; /* flags and keywords, too; then the record must be there */
+    uint32_t system;
+    uint64_t keywords;
+    struct former former;
+};
+
+/* On a long way back counts and digest are not kept at each entry: they are made again at the last
+ * one, and prove everything behind it. */
 struct view {
+    bool loose; /* they are not those of the records now */
     struct store *store;
     struct history *history;
     struct header header;
@@ -86,32 +124,48 @@ struct view {
     size_t keyword_count;
     struct change change;
     struct record *shown;
+    /* They wait, to be carried out many at a time: each finds its record far from the one before,
+     * and memory answers several such questions in the time of one. */
+    struct rewrite rewrites[REWRITES];
+    size_t rewrite_count;
 };
 
-static size_t home(uint32_t uid, size_t count)
+/* The upper bits: they are spread however the UIDs are. */
+static size_t home(const struct records *records, uint32_t uid)
 {
-    return (size_t)(uid * 2654435761u) & (count - 1);
+    return (uid * 2654435761u) >> records->shift;
 }
 
 static void index_put(struct records *records, uint32_t uid, size_t at)
 {
     size_t mask = records->place_count - 1;
-    for (size_t i = home(uid, records->place_count);; i = (i + 1) & mask) {
-        if (records->places[i] == 0) {
-            records->places[i] = (uint32_t)at + 1;
-            return;
-        }
+    size_t i = home(records, uid);
+    while (records->places[i].at)
+        i = (i + 1) & mask;
+    records->places[i] = (struct place){.uid = uid, .at = (uint32_t)at + 1};
+}
+
+static int make_places(struct records *records)
+{
+    records->place_count = 2;
+    records->shift = 31;
+    while (records->place_count < records->capacity * 2) {
+        records->place_count *= 2;
+        records->shift--;
     }
+    free(records->places);
+    records->places = calloc(records->place_count, sizeof *records->places);
+    return records->places ? ERR_OK : fail(ERR_NOMEM, "out of memory");
 }
 
 static int records_grow(struct records *records)
 {
     size_t live = 0;
-    for (size_t i = 0; i < records->count; i++)
+    for (size_t i = 0; records->all && i < records->count; i++)
         if (records->all[i].uid)
             records->all[live++] = records->all[i];
     records->count = live;
-    if (live * 2 > records->capacity || !records->capacity) {
+    if (live * 2 > records->capacity || !records->all) {
         size_t capacity = records->capacity ? records->capacity * 2 : LOAD_BATCH;
         struct record *all = realloc(records->all, capacity * sizeof *all);
         if (!all)
@@ -119,19 +173,15 @@ static int records_grow(struct records *records)
         records->all = all;
         records->capacity = capacity;
     }
-    free(records->places);
-    records->place_count = records->capacity * 2;
-    records->places = calloc(records->place_count, sizeof *records->places);
-    if (!records->places)
-        return fail(ERR_NOMEM, "out of memory");
-    for (size_t i = 0; i < live; i++)
+    int rc = make_places(records);
+    for (size_t i = 0; i < live && rc == ERR_OK; i++)
         index_put(records, records->all[i].uid, i);
-    return ERR_OK;
+    return rc;
 }
 
 static int records_add(struct records *records, const struct record *record)
 {
-    if (records->count == records->capacity) {
+    if (!records->all || records->count == records->capacity) {
         int rc = records_grow(records);
         if (rc)
             return rc;
@@ -141,17 +191,28 @@ static int records_add(struct records *records, const struct record *record)
     return ERR_OK;
 }
 
-static struct record *records_find(struct records *records, uint32_t uid)
+static struct place *find_place(const struct records *records, uint32_t uid)
 {
     if (!records->place_count)
         return NULL;
     size_t mask = records->place_count - 1;
-    for (size_t i = home(uid, records->place_count); records->places[i]; i = (i + 1) & mask) {
-        struct record *record = &records->all[records->places[i] - 1];
-        if (record->uid == uid)
-            return record;
-    }
+    for (size_t i = home(records, uid); records->places[i].at; i = (i + 1) & mask)
+        if (records->places[i].uid == uid)
+            return &records->places[i];
     return NULL;
+}
+
+static struct record *records_find(struct records *records, uint32_t uid)
+{
+    const struct place *place = find_place(records, uid);
+    return place ? &records->all[place->at - 1] : NULL;
+}
+
+static void records_remove(struct records *records, uint32_t uid)
+{
+    struct place *place = find_place(records, uid);
+    records->all[place->at - 1].uid = 0;
+    place->uid = 0;
 }
 
 static void tally(struct header *header, const struct record *record, uint64_t sign)
@@ -161,6 +222,13 @@ static void tally(struct header *header, const struct record *record, uint64_t s
     header->bytes += sign * record->size;
     if (!(record->flags & FLAG_SEEN))
         header->unseen += sign;
+}
+
+/* A record that comes (1) or goes (-1). */
+static void account(struct view *view, const struct record *record, uint64_t sign)
+{
+    if (!view->loose)
+        tally(&view->header, record, sign);
 }
 
 static int load_records(struct view *view, struct db_txn *txn, struct header *counted)
@@ -221,6 +289,7 @@ static int put_meta(struct view *view, struct bytes user, struct bytes key,
         buf_put(&meta->key, key.data, key.size);
     }
     meta->state = value->state;
+    meta->version = value->version;
     buf_reset(&meta->value);
     buf_put(&meta->value, value->value.data, value->value.size);
     bool failed = meta->user.failed || meta->key.failed || meta->value.failed;
@@ -375,9 +444,8 @@ static int undo_append(struct view *view, const struct change *change)
         struct record *record = records_find(&view->records, change->records[i].uid);
         if (!record)
             return differs(view, change->records[i].uid, "appended, but not there");
-        tally(&view->header, record, (uint64_t)-1);
-        /* Its place stays taken: searching goes on past it. */
-        record->uid = 0;
+        account(view, record, (uint64_t)-1);
+        records_remove(&view->records, record->uid);
     }
     return ERR_OK;
 }
@@ -390,7 +458,7 @@ static int undo_expunge(struct view *view, const struct change *change)
         int rc = records_add(&view->records, &change->records[i]);
         if (rc)
             return rc;
-        tally(&view->header, &change->records[i], 1);
+        account(view, &change->records[i], 1);
     }
     return ERR_OK;
 }
@@ -404,9 +472,38 @@ static int undo_bury(struct view *view, const struct change *change)
         int rc = records_add(&view->records, before);
         if (rc)
             return rc;
-        tally(&view->header, before, 1);
+        account(view, before, 1);
     }
     return ERR_OK;
+}
+
+static int rewrite(struct view *view, const struct rewrite *rewrite, struct record *record)
+{
+    /* Tombstones may get a new modseq, too. */
+    if (!record)
+        return rewrite->flagged ? differs(view, rewrite->uid, "changed, but not there") : ERR_OK;
+    account(view, record, (uint64_t)-1);
+    record->modseq = rewrite->former.modseq;
+    record->changed = rewrite->former.changed;
+    if (rewrite->flagged) {
+        record->flags = (record->flags & ~FLAG_SYSTEM) | rewrite->system;
+        record->keywords = rewrite->keywords;
+    }
+    account(view, record, 1);
+    return ERR_OK;
+}
+
+/* Carries out what waits. */
+static int flush(struct view *view)
+{
+    struct record *found[REWRITES] = {0};
+    int rc = ERR_OK;
+    for (size_t i = 0; i < view->rewrite_count; i++)
+        found[i] = records_find(&view->records, view->rewrites[i].uid);
+    for (size_t i = 0; i < view->rewrite_count && rc == ERR_OK; i++)
+        rc = rewrite(view, &view->rewrites[i], found[i]);
+    view->rewrite_count = 0;
+    return rc;
 }
 
 /* flags, seen, touch: what the records had before. */
@@ -414,22 +511,20 @@ static int undo_rewrite(struct view *view, const struct change *change)
 {
     size_t at = 0;
     uint32_t uid;
-    uint64_t keywords = keywords_hash(change->keywords_before);
+    int rc = ERR_OK;
+    struct rewrite one = {.flagged = change->kind == ENTRY_FLAGS,
+                          .system = change->system_before,
+                          .keywords = keywords_hash(change->keywords_before)};
     for (uint32_t from = 1; from && uidset_next(&change->uids, from, &uid); from = uid + 1, at++) {
-        struct record *record = records_find(&view->records, uid);
-        /* Tombstones may get a new modseq, too. */
-        if (!record && change->kind != ENTRY_FLAGS)
-            continue;
-        if (!record || at >= change->former_count)
-            return differs(view, uid, "changed, but not there");
-        tally(&view->header, record, (uint64_t)-1);
-        record->modseq = change->former[at].modseq;
-        record->changed = change->former[at].changed;
-        if (change->kind == ENTRY_FLAGS) {
-            record->flags = (record->flags & ~FLAG_SYSTEM) | change->system_before;
-            record->keywords = keywords;
-        }
-        tally(&view->header, record, 1);
+        if (at >= change->former_count)
+            return differs(view, uid, "nothing is said of what it had");
+        one.uid = uid;
+        one.former = change->former[at];
+        view->rewrites[view->rewrite_count++] = one;
+        if (view->rewrite_count == REWRITES || !view->loose)
+            rc = flush(view);
+        if (rc)
+            return rc;
     }
     return ERR_OK;
 }
@@ -469,13 +564,52 @@ static int undo_meta(struct view *view, const struct change *change)
     return put_meta(view, change->user, change->key, &change->value_before);
 }
 
+/* Makes counts and digest those of the records. */
+static int settle(struct view *view)
+{
+    struct header *header = &view->header;
+    int rc = flush(view);
+    view->loose = false;
+    header->items = 0;
+    header->messages = 0;
+    header->bytes = 0;
+    header->unseen = 0;
+    for (size_t i = 0; i < view->records.count; i++)
+        if (view->records.all[i].uid)
+            tally(header, &view->records.all[i], 1);
+    for (size_t i = 0; i < view->seen_count; i++) {
+        const struct seen_set *seen = &view->seen[i];
+        if (seen->version.state != VALUE_NONE)
+            header->items += seen_digest(buf_view(&seen->user), &seen->uids, seen->version.version);
+    }
+    for (size_t i = 0; i < view->meta_count; i++) {
+        const struct meta_value *meta = &view->meta[i];
+        struct versioned value = {
+            .state = meta->state, .value = buf_view(&meta->value), .version = meta->version};
+        header->items += meta_digest(buf_view(&meta->user), buf_view(&meta->key), &value);
+    }
+    return rc;
+}
+
+/* The view is at this entry: it must have the digest that the entry recorded. */
+static int prove(const struct view *view, const struct entry *entry)
+{
+    bool proven =
+        view->header.facts.state == MAILBOX_PURGED || header_digest(&view->header) == entry->digest;
+    return proven ? ERR_OK : differs(view, 0, "the mailbox's digest is not the one in the journal");
+}
+
+static bool rewrites_only(enum entry_kind kind)
+{
+    return kind == ENTRY_FLAGS || kind == ENTRY_TOUCH || kind == ENTRY_SEEN;
+}
+
 static int undo(struct view *view, const struct entry *entry)
 {
     struct change *change = &view->change;
-    uint64_t digest = header_digest(&view->header);
-    if (digest != entry->digest && view->header.facts.state != MAILBOX_PURGED)
-        return differs(view, 0, "the mailbox's digest is not the one in the journal");
     int rc = change_decode(entry, change);
+    if (rc == ERR_OK && !rewrites_only(entry->kind))
+        rc = flush(view);
     if (rc)
         return rc;
     switch (change->kind) {
@@ -513,6 +647,19 @@ struct walk {
     bool arrived;
 };
 
+/* The entry on top of the view's history. ERR_TRIMMED. */
+static int top_entry(struct view *view, struct db_txn *txn, struct entry *entry)
+{
+    uint64_t modseq = view->header.lastmodseq;
+    int rc = history_get(view->history, txn, modseq, entry, NULL);
+    if (rc == ERR_END)
+        return fail(ERR_CORRUPT, "journal entry %llu is missing", (unsigned long long)modseq);
+    if (rc == ERR_OK && entry->mailbox != view->header.id)
+        return fail(ERR_CORRUPT, "journal entry %llu is about another mailbox",
+                    (unsigned long long)modseq);
+    return rc;
+}
+
 /* `txn` NULL: as long as entries come from the archive, which is read outside transactions. */
 static int walk_some(struct walk *walk, struct db_txn *txn)
 {
@@ -523,12 +670,11 @@ static int walk_some(struct walk *walk, struct db_txn *txn)
         walk->arrived = modseq <= walk->target;
         if (walk->arrived || (i > 0 && !txn != history_archived(view->history, modseq)))
             return ERR_OK;
-        int rc = history_get(view->history, txn, modseq, &entry, NULL);
-        if (rc == ERR_END)
-            return fail(ERR_CORRUPT, "journal entry %llu is missing", (unsigned long long)modseq);
-        if (rc == ERR_OK && entry.mailbox != view->header.id)
-            rc = fail(ERR_CORRUPT, "journal entry %llu is about another mailbox",
-                      (unsigned long long)modseq);
+        int rc = top_entry(view, txn, &entry);
+        if (rc == ERR_OK && view->loose && entry.previous <= walk->target)
+            rc = settle(view);
+        if (rc == ERR_OK && !view->loose)
+            rc = prove(view, &entry);
         if (rc == ERR_OK)
             rc = undo(view, &entry);
         if (rc)
@@ -550,20 +696,37 @@ static int walk(struct walk *walk)
                : store_read(view->store, walk_in_txn, walk);
 }
 
+/* Where the way back ended, if the entry that made it so can still be read. */
+static int prove_top(struct tx *tx, void *arg)
+{
+    struct view *view = arg;
+    struct entry entry;
+    bool held = view->header.lastmodseq > tx_window(tx)->base.modseq;
+    int rc = held ? top_entry(view, tx_db(tx), &entry) : ERR_END;
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    return prove(view, &entry);
+}
+
 int view_back(struct view *view, uint64_t modseq)
 {
     struct walk work = {.view = view, .target = modseq, .steps = STEPS_IN_ONE_READ};
     int rc = ERR_OK;
+    if (view->header.lastmodseq <= modseq)
+        return ERR_OK;
+    view->loose = true;
     while (rc == ERR_OK && !work.arrived)
         rc = walk(&work);
-    return rc;
+    return rc ? rc : store_read(view->store, prove_top, view);
 }
 
-int view_step(struct view *view)
+int view_prove_history(struct view *view)
 {
-    struct walk work = {.view = view, .target = 0, .steps = 1};
-    int rc = walk(&work);
-    return rc == ERR_TRIMMED || (rc == ERR_OK && work.arrived) ? ERR_END : rc;
+    struct walk work = {.view = view, .target = 0, .steps = STEPS_IN_ONE_READ};
+    int rc = ERR_OK;
+    while (rc == ERR_OK && !work.arrived)
+        rc = walk(&work);
+    return rc == ERR_TRIMMED ? ERR_OK : rc;
 }
 
 const struct header *view_header(const struct view *view)
@@ -749,50 +912,6 @@ int view_mailboxes(struct store *store, uint64_t modseq, struct header **headers
     return ERR_OK;
 }
 
-/* Only the facts, undone from the journal: who had which name needs no records. */
-struct facts_walk {
-    struct history *history;
-    struct header header;
-    uint64_t modseq;
-    struct change change;
-};
-
-/* `txn` as in walk_some(). */
-static int facts_back(struct facts_walk *work, struct db_txn *txn)
-{
-    while (work->header.lastmodseq > work->modseq) {
-        struct entry entry;
-        uint64_t modseq = work->header.lastmodseq;
-        int rc = history_get(work->history, txn, modseq, &entry, NULL);
-        if (rc == ERR_END)
-            return fail(ERR_CORRUPT, "journal entry %llu is missing", (unsigned long long)modseq);
-        if (rc == ERR_OK)
-            rc = change_decode(&entry, &work->change);
-        if (rc)
-            return rc;
-        facts_copy(&work->header.facts, &work->change.before, work->change.facts_changed);
-        work->header.lastmodseq = entry.previous;
-        if (txn && history_archived(work->history, entry.previous))
-            return ERR_OK;
-    }
-    return ERR_OK;
-}
-
-static int facts_in_txn(struct tx *tx, void *arg)
-{
-    return facts_back(arg, tx_db(tx));
-}
-
-static int facts_at(struct store *store, struct facts_walk *work)
-{
-    int rc = ERR_OK;
-    while (rc == ERR_OK && work->header.lastmodseq > work->modseq)
-        rc = history_archived(work->history, work->header.lastmodseq)
-                 ? facts_back(work, NULL)
-                 : store_read(store, facts_in_txn, work);
-    return rc;
-}
-
 static int not_found(const struct name *name)
 {
     char text[NAME_TEXT_SIZE];
@@ -801,24 +920,155 @@ static int not_found(const struct name *name)
     return fail(ERR_NOTFOUND, "mailbox %s: there is none", text);
 }
 
+/* Who bore which name: today's headers, and what the entries since then say of before. */
+struct naming {
+    struct listing listing;
+    uint32_t *known; /* of each: facts that are those of then already */
+    struct change change;
+};
+
+static struct header *find_header(const struct listing *listing, uint64_t id)
+{
+    size_t low = 0, high = listing->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (listing->headers[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < listing->count && listing->headers[low].id == id;
+    return found ? &listing->headers[low] : NULL;
+}
+
+/* The first entry that changed a fact knows what it was. */
+static int name_back(struct naming *naming, const struct entry *entry)
+{
+    const struct change *change = &naming->change;
+    struct header *header = find_header(&naming->listing, entry->mailbox);
+    if (!header)
+        return ERR_OK; /* made after the headers were read */
+    int rc = change_decode(entry, &naming->change);
+    if (rc)
+        return rc;
+    uint32_t *known = &naming->known[header - naming->listing.headers];
+    facts_copy(&header->facts, &change->before, change->facts_changed & ~*known);
+    *known |= change->facts_changed;
+    return ERR_OK;
+}
+
+static bool names_something(const struct entry *entry)
+{
+    switch (entry->kind) {
+    case ENTRY_CREATE:
+    case ENTRY_RENAME:
+    case ENTRY_DELETE:
+    case ENTRY_PURGE:
+    case ENTRY_HEADER:
+        return entry->mailbox != 0;
+    default:
+        return false;
+    }
+}
+
+static int names_back(struct store *store, struct naming *naming, uint64_t modseq)
+{
+    struct trail *trail;
+    struct entry entry;
+    size_t size;
+    int rc = trail_open(store, &trail);
+    if (rc)
+        return rc;
+    rc = trail_seek(trail, modseq);
+    while (rc == ERR_OK && (rc = trail_next(trail, &entry, &size)) == ERR_OK)
+        if (names_something(&entry))
+            rc = name_back(naming, &entry);
+    trail_close(trail);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int search_names(struct store *store, const struct name *name, uint64_t modseq, uint64_t *id)
+{
+    struct naming naming = {0};
+    bool found = false;
+    int rc = store_read(store, list_headers, &naming.listing);
+    if (rc == ERR_OK) {
+        naming.known = calloc(naming.listing.count + 1, sizeof *naming.known);
+        rc = naming.known ? names_back(store, &naming, modseq) : fail(ERR_NOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < naming.listing.count && rc == ERR_OK && !found; i++) {
+        const struct header *header = &naming.listing.headers[i];
+        found = header->facts.state == MAILBOX_LIVE && name_equal(&header->facts.name, name);
+        if (found)
+            *id = header->id;
+    }
+    change_free(&naming.change);
+    free(naming.listing.headers);
+    free(naming.known);
+    return rc || found ? rc : not_found(name);
+}
+
+struct bearer {
+    const struct name *name;
+    struct header header; /* id 0: nobody bears it now */
+};
+
+static int find_bearer(struct tx *tx, void *arg)
+{
+    struct bearer *bearer = arg;
+    uint64_t id;
+    bearer->header.id = 0;
+    int rc = header_id_of(tx_db(tx), bearer->name, &id);
+    if (rc == ERR_OK)
+        rc = header_get(tx_db(tx), id, &bearer->header);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 int view_mailbox_id(struct store *store, const struct name *name, uint64_t modseq, uint64_t *id)
 {
-    struct listing listing = {0};
-    struct facts_walk work = {.modseq = modseq ? modseq : UINT64_MAX};
-    bool found = false;
-    int rc = history_open(db_directory_fd(store_db(store)), &work.history);
+    struct bearer bearer = {.name = name};
+    int rc = store_read(store, find_bearer, &bearer);
+    if (rc)
+        return rc;
+    *id = bearer.header.id;
+    if (modseq == 0)
+        return *id ? ERR_OK : not_found(name);
+    /* Nothing has happened to it since. */
+    if (*id && bearer.header.lastmodseq <= modseq)
+        return ERR_OK;
+    return search_names(store, name, modseq, id);
+}
+
+static int open_back(struct store *store, uint64_t id, uint64_t modseq, struct view **view)
+{
+    int rc = view_open(store, id, view);
     if (rc == ERR_OK)
-        rc = store_read(store, list_headers, &listing);
-    for (size_t i = 0; i < listing.count && rc == ERR_OK && !found; i++) {
-        work.header = listing.headers[i];
-        rc = facts_at(store, &work);
-        found = rc == ERR_OK && work.header.facts.state == MAILBOX_LIVE &&
-                name_equal(&work.header.facts.name, name);
-        if (found)
-            *id = listing.headers[i].id;
+        rc = view_back(*view, modseq);
+    if (rc) {
+        view_close(*view);
+        *view = NULL;
     }
-    change_free(&work.change);
-    history_close(work.history);
-    free(listing.headers);
-    return rc || found ? rc : not_found(name);
+    return rc;
+}
+
+int view_open_at(struct store *store, const struct name *name, uint64_t modseq, struct view **view)
+{
+    struct bearer bearer = {.name = name};
+    uint64_t id;
+    *view = NULL;
+    int rc = store_read(store, find_bearer, &bearer);
+    /* Mostly it is the one that bears it now: looking at that is cheaper than at all others. */
+    if (rc == ERR_OK && bearer.header.id) {
+        rc = open_back(store, bearer.header.id, modseq, view);
+        if (rc)
+            return rc;
+        const struct facts *facts = &(*view)->header.facts;
+        if (facts->state == MAILBOX_LIVE && name_equal(&facts->name, name))
+            return ERR_OK;
+        view_close(*view);
+        *view = NULL;
+    }
+    if (rc == ERR_OK)
+        rc = search_names(store, name, modseq, &id);
+    return rc ? rc : open_back(store, id, modseq, view);
 }

@@ -12,10 +12,12 @@
  * ("10m ago"). */
 struct when {
     bool is_modseq;
+    bool is_age;
     uint64_t modseq;
-    int64_t time;
+    int64_t time; /* or age, microseconds */
 };
 int when_parse(const char *text, struct when *when); /* ERR_INVALID */
+int64_t when_time(const struct when *when);          /* of a time or an age, by the clock */
 /* The modseq of the last whole commit at or before `when`. ERR_TRIMMED: before window and archive;
  * ERR_NOTFOUND: a modseq above the last. */
 int when_resolve(struct tx *tx, const struct when *when, uint64_t *modseq);
@@ -24,12 +26,16 @@ struct view;
 
 /* The mailbox with this id as it is now. ERR_NOTFOUND. */
 int view_open(struct store *store, uint64_t id, struct view **view);
+/* The mailbox that bore this name after the entry `modseq` (a whole commit's last, not 0), as it
+ * was then. ERR_NOTFOUND, and as view_back(). */
+int view_open_at(struct store *store, const struct name *name, uint64_t modseq, struct view **view);
 /* Takes the view back to how things stood after the entry `modseq` (a whole commit's last).
- * ERR_TRIMMED; ERR_CORRUPT when a digest on the way does not match what its entry says. */
+ * ERR_TRIMMED; ERR_CORRUPT when what comes out does not have the digest that the journal recorded.
+ * After an error the view is good for nothing but being closed. */
 int view_back(struct view *view, uint64_t modseq);
-/* Undoes one entry; ERR_END when the mailbox's oldest entry that is held was undone already. For
- * proofs: afterwards the view's digest has been compared with what the entry now on top says. */
-int view_step(struct view *view);
+/* Takes it back as far as entries are held, and compares its digest with what each of them says.
+ * ERR_CORRUPT. */
+int view_prove_history(struct view *view);
 /* Whether the mailbox's records and values are those that its digest was made of: ERR_CORRUPT when
  * not. For answers that say that something is not there. */
 int view_prove(struct store *store, uint64_t id);
@@ -55,7 +61,7 @@ int view_keywords(struct view *view, uint64_t hash, struct bytes *keywords);
 /* All mailboxes that were live then, in the order of their names, as headers; free(*headers).
  * `modseq` 0: now. */
 int view_mailboxes(struct store *store, uint64_t modseq, struct header **headers, size_t *count);
-/* The id of the mailbox that bore this name then. `modseq` 0: now. ERR_NOTFOUND. */
+/* The id of the mailbox that bore this name then. `modseq` 0: now. ERR_NOTFOUND; ERR_TRIMMED. */
 int view_mailbox_id(struct store *store, const struct name *name, uint64_t modseq, uint64_t *id);
 
 #endif

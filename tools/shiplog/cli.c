@@ -28,8 +28,9 @@ const struct command commands[] = {
     {"list", "list MAILBOX [UIDSET] [--at WHEN] [--as USER] [--expunged]", 1, 2, cmd_list, false,
      false},
     {"cat", "cat MAILBOX UID [--at WHEN]", 2, 2, cmd_cat, false, false},
-    {"log", "log [MAILBOX] [--since WHEN] [--until WHEN] [--uid N] [--kind K] [--follow]", 0, 1,
-     cmd_log, false, false},
+    {"log",
+     "log [MAILBOX] [--since WHEN] [--until WHEN] [--uid N] [--kind K] [--follow | --file FILE]", 0,
+     1, cmd_log, false, false},
     {"copy", "copy DIR", 1, 1, cmd_copy, false, false},
     {"diff", "diff MAILBOX FROM [TO] [--as USER]", 2, 3, cmd_diff, false, false},
     {"restore", "restore MAILBOX --at WHEN [--into NAME] [--dry-run]", 1, 1, cmd_restore, false,
@@ -184,22 +185,37 @@ int cli_when(struct cli *cli, const char *text, uint64_t *modseq)
     return rc;
 }
 
+/* By id, or by the name that it bore then. */
+static int view_then(struct cli *cli, const char *text, uint64_t modseq, struct view **view)
+{
+    struct name name;
+    uint64_t id;
+    if (!cli_parse_id(text, &id)) {
+        int rc = cli_name(cli, text, &name);
+        return rc ? rc : view_open_at(cli->store, &name, modseq, view);
+    }
+    int rc = view_open(cli->store, id, view);
+    return rc ? rc : view_back(*view, modseq);
+}
+
+static bool was_there(const struct view *view)
+{
+    enum mailbox_state state = view_header(view)->facts.state;
+    return state == MAILBOX_LIVE || state == MAILBOX_DELETED;
+}
+
 int cli_view(struct cli *cli, const char *text, const char *at, struct view **view)
 {
     uint64_t modseq = 0;
     uint64_t id;
-    int rc = at ? cli_when(cli, at, &modseq) : ERR_OK;
-    if (rc == ERR_OK && at && modseq == 0)
-        return fail(ERR_NOTFOUND, "mailbox %s: there is none at that point", text);
-    if (rc == ERR_OK)
-        rc = cli_mailbox_id(cli, text, modseq, &id);
-    if (rc == ERR_OK)
-        rc = view_open(cli->store, id, view);
-    if (rc || !at)
+    *view = NULL;
+    int rc = at ? cli_when(cli, at, &modseq) : cli_mailbox_id(cli, text, 0, &id);
+    if (rc)
         return rc;
-    rc = view_back(*view, modseq);
-    enum mailbox_state state = view_header(*view)->facts.state;
-    if (rc == ERR_OK && (state == MAILBOX_NONE || state == MAILBOX_PURGED))
+    if (!at)
+        return view_open(cli->store, id, view);
+    rc = modseq ? view_then(cli, text, modseq, view) : ERR_NOTFOUND;
+    if (rc == ERR_NOTFOUND || (rc == ERR_OK && !was_there(*view)))
         rc = fail(ERR_NOTFOUND, "mailbox %s: there is none at that point", text);
     if (rc) {
         view_close(*view);

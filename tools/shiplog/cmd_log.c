@@ -1,22 +1,22 @@
-/* log: the journal, a line an entry, with what was before and after.
+/* log: the journal, or a file of entries, a line an entry, with what was before and after.
  *
  * An entry says which mailbox it is about by id alone. The names come from the headers, which have
  * today's; a first pass over the entries that give names takes them back to where the log begins,
  * and printing takes them forward again. */
 #include "base/err.h"
-#include "journal/history.h"
 #include "mailbox/change.h"
+#include "mailbox/trail.h"
 #include "tools/shiplog/describe.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
-#define BATCH_BYTES (1u << 20)  /* of entries copied out in one transaction */
-#define FOLLOW_PAUSE 100000000L /* nanoseconds between two looks */
-#define NUMBER_SIZE 21u         /* of a printed number with its NUL */
+#define FOLLOW_PAUSE 100 /* milliseconds between two looks */
+#define NUMBER_SIZE 21u  /* of a printed number with its NUL */
 
 /* A mailbox, and the name that it bears at this point of the log. */
 struct known {
@@ -28,9 +28,11 @@ struct known {
 
 struct logging {
     struct cli *cli;
-    bool since;     /* the beginning was given */
-    uint64_t from;  /* the log shows entries behind it */
-    uint64_t until; /* and none behind this one */
+    bool since;        /* the beginning was given */
+    uint64_t from;     /* the log shows entries behind it */
+    uint64_t until;    /* and none behind this one */
+    int64_t from_time; /* in a file, which has no commits to look up: not earlier */
+    int64_t until_time;
     bool by_name;
     struct name name;
     uint64_t id;  /* only this mailbox; 0: any */
@@ -40,9 +42,8 @@ struct logging {
     struct known *known; /* in order of ids */
     size_t known_count;
     size_t known_capacity;
-    struct history *history;
-    uint64_t at; /* entries up to it were read */
-    struct buf entries;
+    bool from_file;
+    struct trail *trail;
     struct change change;
     struct uidset uids;
     struct buf uids_text;
@@ -103,15 +104,7 @@ static int learn_names(struct tx *tx, void *arg)
     struct logging *log = arg;
     struct header header;
     uint64_t id = 0;
-    int rc = ERR_OK;
-    /* A damaged archive stands in nobody's way who does not look that far back. */
-    log->at = tx_window(tx)->base.modseq;
-    if (!log->since)
-        rc = history_oldest(log->history, tx_db(tx), &log->at);
-    else if (log->from < log->at)
-        log->at = log->from;
-    if (rc)
-        return rc;
+    int rc;
     while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
         struct known *known = make_known(log, id);
         if (!known)
@@ -121,51 +114,40 @@ static int learn_names(struct tx *tx, void *arg)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-static int copy_some(struct tx *tx, void *arg)
-{
-    struct logging *log = arg;
-    struct position last;
-    buf_reset(&log->entries);
-    int rc = history_copy(log->history, tx_db(tx), log->at, BATCH_BYTES, &log->entries, &last);
-    if (rc == ERR_OK)
-        log->at = last.modseq;
-    return rc;
-}
-
-/* Gives every entry behind log->at to `each`, until it returns something else than ERR_OK. ERR_END:
- * there are no more. */
+/* Gives every entry to `each`, until it returns something else than ERR_OK. ERR_END: there are no
+ * more. */
 static int walk(struct logging *log,
                 int (*each)(struct logging *log, const struct entry *entry, size_t size))
 {
-    for (;;) {
-        int rc = store_read(log->cli->store, copy_some, log);
-        struct bytes left = buf_view(&log->entries);
-        while (rc == ERR_OK && left.size) {
-            struct entry entry;
-            size_t size = entry_size(left);
-            if (size == 0)
-                return fail(ERR_CORRUPT, "journal: an entry is cut short");
-            rc = entry_decode(bytes_of(left.data, size), &entry);
-            if (rc == ERR_OK)
-                rc = each(log, &entry, size);
-            left = bytes_of(left.data + size, left.size - size);
-        }
+    struct entry entry;
+    size_t size;
+    int rc;
+    while ((rc = trail_next(log->trail, &entry, &size)) == ERR_OK) {
+        rc = each(log, &entry, size);
         if (rc)
-            return rc;
+            break;
     }
+    return rc;
 }
 
 static int decode(struct logging *log, const struct entry *entry)
 {
+    if (entry->kind != ENTRY_EPOCH)
+        return change_decode(entry, &log->change);
     change_reset(&log->change);
-    return entry->kind == ENTRY_EPOCH ? ERR_OK : change_decode(entry, &log->change);
+    return ERR_OK;
+}
+
+static bool gives_name(const struct entry *entry)
+{
+    return entry->kind == ENTRY_CREATE || entry->kind == ENTRY_RENAME;
 }
 
 /* The name before an entry is the one that its mailbox had until then. */
 static int take_name_back(struct logging *log, const struct entry *entry, size_t size)
 {
     (void)size;
-    if (entry->kind != ENTRY_CREATE && entry->kind != ENTRY_RENAME)
+    if (!gives_name(entry))
         return ERR_OK;
     int rc = decode(log, entry);
     if (rc || !(log->change.facts_changed & FACT_NAME))
@@ -316,8 +298,11 @@ static void print(struct logging *log, const struct entry *entry, size_t size)
     out_end(out);
 }
 
-static bool wanted(const struct logging *log, const struct entry *entry)
+/* As far as can be told without looking into its body. */
+static bool may_be_wanted(const struct logging *log, const struct entry *entry)
 {
+    if (entry->modseq <= log->from || entry->time < log->from_time)
+        return false;
     if (log->id && entry->mailbox != log->id)
         return false;
     if (log->by_name) {
@@ -325,36 +310,55 @@ static bool wanted(const struct logging *log, const struct entry *entry)
         if (!known || !known->bore)
             return false;
     }
-    if (log->by_kind && entry->kind != log->kind)
-        return false;
-    return !log->uid || uidset_contains(&log->uids, log->uid);
+    return !log->by_kind || entry->kind == log->kind;
+}
+
+static int is_about(struct logging *log, const struct entry *entry, bool *wanted)
+{
+    uidset_clear(&log->uids);
+    int rc = entry->kind == ENTRY_EPOCH ? ERR_OK : change_uids(&log->change, &log->uids);
+    *wanted = rc == ERR_OK && (!log->uid || uidset_contains(&log->uids, log->uid));
+    return rc;
 }
 
 /* A name that an entry gives is the one that is shown with it. */
+static int learn_name(struct logging *log, const struct entry *entry)
+{
+    if (!(log->change.facts_changed & FACT_NAME) || !log->change.after.name.size)
+        return ERR_OK;
+    struct known *known = make_known(log, entry->mailbox);
+    if (!known)
+        return fail(ERR_NOMEM, "out of memory");
+    give_name(log, known, &log->change.after.name);
+    return ERR_OK;
+}
+
 static int print_entry(struct logging *log, const struct entry *entry, size_t size)
 {
-    if (entry->modseq > log->until)
+    bool wanted = false;
+    if (entry->modseq > log->until || entry->time > log->until_time)
         return ERR_NO;
+    if (!gives_name(entry) && !may_be_wanted(log, entry))
+        return ERR_OK;
     int rc = decode(log, entry);
-    uidset_clear(&log->uids);
-    if (rc == ERR_OK && entry->kind != ENTRY_EPOCH)
-        rc = change_uids(&log->change, &log->uids);
-    if (rc)
-        return rc;
-    if (log->change.facts_changed & FACT_NAME && log->change.after.name.size) {
-        struct known *known = make_known(log, entry->mailbox);
-        if (!known)
-            return fail(ERR_NOMEM, "out of memory");
-        give_name(log, known, &log->change.after.name);
-    }
-    if (wanted(log, entry))
+    if (rc == ERR_OK)
+        rc = learn_name(log, entry);
+    if (rc == ERR_OK && may_be_wanted(log, entry))
+        rc = is_about(log, entry, &wanted);
+    if (rc == ERR_OK && wanted)
         print(log, entry, size);
-    return ERR_OK;
+    return rc;
+}
+
+/* Waits for more; false when nobody reads any longer. */
+static bool pause_for_more(void)
+{
+    struct pollfd reader = {.fd = STDOUT_FILENO};
+    return poll(&reader, 1, FOLLOW_PAUSE) <= 0 || !(reader.revents & (POLLERR | POLLHUP));
 }
 
 static int print_all(struct logging *log, bool follow)
 {
-    struct timespec pause = {.tv_nsec = FOLLOW_PAUSE};
     for (;;) {
         int rc = walk(log, print_entry);
         if (rc == ERR_NO || (rc == ERR_END && !follow))
@@ -363,7 +367,8 @@ static int print_all(struct logging *log, bool follow)
             return rc;
         if (fflush(stdout) != 0)
             return fail_errno("standard output");
-        nanosleep(&pause, NULL);
+        if (!pause_for_more())
+            return ERR_OK;
     }
 }
 
@@ -371,36 +376,59 @@ static int print_all(struct logging *log, bool follow)
 static int step_before(struct tx *tx, void *arg)
 {
     struct logging *log = arg;
-    uint64_t before;
-    int rc = history_oldest(log->history, tx_db(tx), &before);
-    if (rc || log->from <= before)
-        return rc;
-    rc = history_round_down(log->history, tx_db(tx), log->from - 1, &before);
-    log->from = rc == ERR_OK ? before : log->from;
+    struct when before = {.is_modseq = true, .modseq = log->from ? log->from - 1 : 0};
+    int rc = when_resolve(tx, &before, &before.modseq);
+    if (rc == ERR_OK)
+        log->from = before.modseq;
+    return rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
+/* Of a file: by the entries' own modseqs and times. */
+static int bounds_of_file(struct logging *log, const char *since, const char *until)
+{
+    struct when when;
+    int rc = since ? when_parse(since, &when) : ERR_OK;
+    if (rc == ERR_OK && since) {
+        log->from = when.is_modseq && when.modseq ? when.modseq - 1 : 0;
+        log->from_time = when.is_modseq ? INT64_MIN : when_time(&when);
+    }
+    if (rc == ERR_OK && until)
+        rc = when_parse(until, &when);
+    if (rc == ERR_OK && until) {
+        log->until = when.is_modseq ? when.modseq : UINT64_MAX;
+        log->until_time = when.is_modseq ? INT64_MAX : when_time(&when);
+    }
     return rc;
 }
 
-static int parse_options(struct logging *log, const struct option *options)
+static int bounds(struct logging *log, const char *since, const char *until)
+{
+    struct cli *cli = log->cli;
+    log->since = since;
+    log->until = UINT64_MAX;
+    log->from_time = INT64_MIN;
+    log->until_time = INT64_MAX;
+    if (log->from_file)
+        return bounds_of_file(log, since, until);
+    int rc = since ? cli_when(cli, since, &log->from) : ERR_OK;
+    if (rc == ERR_OK && since)
+        rc = store_read(cli->store, step_before, log);
+    if (rc == ERR_OK && until)
+        rc = cli_when(cli, until, &log->until);
+    return rc;
+}
+
+static int filters(struct logging *log, const char *uid, const char *kind)
 {
     struct cli *cli = log->cli;
     uint64_t number = 0;
-    int rc = ERR_OK;
-    log->until = UINT64_MAX;
-    log->since = options[0].value;
-    if (options[0].value)
-        rc = cli_when(cli, options[0].value, &log->from);
-    if (rc == ERR_OK && options[0].value)
-        rc = store_read(cli->store, step_before, log);
-    if (rc == ERR_OK && options[1].value)
-        rc = cli_when(cli, options[1].value, &log->until);
-    if (rc == ERR_OK && options[2].value)
-        rc = cli_number(options[2].value, UINT32_MAX, &number);
-    if (rc == ERR_OK && options[2].value && !number)
+    int rc = uid ? cli_number(uid, UINT32_MAX, &number) : ERR_OK;
+    if (rc == ERR_OK && uid && !number)
         rc = fail(ERR_INVALID, "log: --uid: 0 is no UID");
     log->uid = (uint32_t)number;
-    log->by_kind = options[3].value;
-    if (rc == ERR_OK && log->by_kind && !entry_kind_parse(options[3].value, &log->kind))
-        rc = fail(ERR_INVALID, "log: %s: no such kind of entry", options[3].value);
+    log->by_kind = kind;
+    if (rc == ERR_OK && kind && !entry_kind_parse(kind, &log->kind))
+        rc = fail(ERR_INVALID, "log: %s: no such kind of entry", kind);
     if (rc == ERR_OK && cli->count && !cli_parse_id(cli->words[0], &log->id)) {
         log->by_name = true;
         rc = cli_name(cli, cli->words[0], &log->name);
@@ -411,10 +439,16 @@ static int parse_options(struct logging *log, const struct option *options)
 /* Learns the names as of where the log begins, and moves there. */
 static int prepare(struct logging *log)
 {
+    uint64_t first = 0;
     int rc = store_read(log->cli->store, learn_names, log);
-    uint64_t first = log->at;
+    if (rc == ERR_OK)
+        rc = trail_oldest(log->trail, log->since ? log->from : 0, &first);
+    if (rc == ERR_OK && log->since && !log->from_file && log->from < first)
+        first = log->from;
     if (!log->since)
         log->from = first;
+    if (rc == ERR_OK)
+        rc = trail_seek(log->trail, first);
     if (rc == ERR_OK)
         rc = walk(log, take_name_back);
     if (rc != ERR_END)
@@ -422,32 +456,38 @@ static int prepare(struct logging *log)
     bool any = !log->by_name && (!log->id || find_known(log, log->id));
     for (size_t i = 0; i < log->known_count && !any; i++)
         any = log->known[i].bore;
-    log->at = log->from;
-    return any ? ERR_OK
-               : fail(ERR_NOTFOUND, "mailbox %s: there was none in the journal",
-                      log->cli->words[0]);
+    if (!any)
+        return fail(ERR_NOTFOUND, "mailbox %s: there was none in the journal", log->cli->words[0]);
+    return trail_seek(log->trail, log->from);
+}
+
+static int open_trail(struct logging *log, const char *file)
+{
+    log->from_file = file;
+    return file ? trail_open_file(file, &log->trail) : trail_open(log->cli->store, &log->trail);
 }
 
 int cmd_log(struct cli *cli)
 {
-    struct option options[] = {{"--since", true, NULL},
-                               {"--until", true, NULL},
-                               {"--uid", true, NULL},
-                               {"--kind", true, NULL},
-                               {"--follow", false, NULL}};
+    struct option options[] = {{"--since", true, NULL},   {"--until", true, NULL},
+                               {"--uid", true, NULL},     {"--kind", true, NULL},
+                               {"--follow", false, NULL}, {"--file", true, NULL}};
     struct logging log = {.cli = cli};
-    int rc = cli_options(cli, options, 5);
+    int rc = cli_options(cli, options, 6);
+    if (rc == ERR_OK && options[4].value && options[5].value)
+        rc = fail(ERR_USAGE, "log: --follow and --file exclude each other");
     if (rc == ERR_OK)
-        rc = history_open(db_directory_fd(store_db(cli->store)), &log.history);
+        rc = open_trail(&log, options[5].value);
     if (rc == ERR_OK)
-        rc = parse_options(&log, options);
+        rc = bounds(&log, options[0].value, options[1].value);
+    if (rc == ERR_OK)
+        rc = filters(&log, options[2].value, options[3].value);
     if (rc == ERR_OK)
         rc = prepare(&log);
     if (rc == ERR_OK)
         rc = print_all(&log, options[4].value);
-    history_close(log.history);
+    trail_close(log.trail);
     free(log.known);
-    buf_free(&log.entries);
     change_free(&log.change);
     uidset_free(&log.uids);
     buf_free(&log.uids_text);
