@@ -23,6 +23,7 @@ enum {
 };
 
 #define KEY_SIZE 8u
+#define NEAR_UIDS 64u /* between two ranges: reading on is cheaper than seeking */
 
 static void encode(const struct record *record, uint8_t out[AT_CRC])
 {
@@ -181,4 +182,115 @@ int record_batch_in(struct db_txn *txn, uint32_t number, const struct uidset *ui
     if (rc == ERR_END)
         *from = 0;
     return rc == ERR_END ? ERR_OK : rc;
+}
+
+static uint64_t item_of(enum record_item item, uint64_t base, uint32_t uid, const uint8_t *stored)
+{
+    uint8_t bytes[4 + AT_CRC];
+    save_u32(bytes, uid);
+    if (item == RECORD_WHOLE) {
+        memcpy(bytes + 4, stored, AT_CRC);
+        return hash_xxh3(bytes, sizeof bytes);
+    }
+    if (load_u64(stored + AT_APPEND_MODSEQ) > base)
+        return 0;
+    memcpy(bytes + 4, stored + AT_GUID, GUID_SIZE);
+    return hash_xxh3(bytes, 4 + GUID_SIZE);
+}
+
+/* Goes over the stored rows of a mailbox from `first` on; `row` may end it with ERR_END. */
+static int each_row(struct db_txn *txn, uint32_t number, uint32_t first,
+                    int (*row)(uint32_t uid, const uint8_t *stored, void *arg), void *arg)
+{
+    uint8_t key[KEY_SIZE];
+    struct bytes found, value;
+    struct db_cursor *cursor;
+    int rc = db_cursor_open(txn, TABLE_RECORDS, &cursor);
+    if (rc)
+        return rc;
+    rc = db_seek(cursor, key_of(key, number, first), &found, &value);
+    while (rc == ERR_OK) {
+        if (found.size != KEY_SIZE || value.size != STORED_SIZE)
+            rc = fail(ERR_CORRUPT, "record: of a wrong size");
+        else if (load_be32(found.data) != number)
+            rc = ERR_END;
+        if (rc == ERR_OK)
+            rc = row(load_be32(found.data + 4), value.data, arg);
+        if (rc == ERR_OK)
+            rc = db_next(cursor, &found, &value);
+    }
+    db_cursor_close(cursor);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+struct summing {
+    enum record_item item;
+    uint64_t base;
+    const struct uid_range *ranges;
+    size_t count;
+    size_t at;
+    struct record_sum *sums;
+};
+
+static int sum_row(uint32_t uid, const uint8_t *stored, void *arg)
+{
+    struct summing *work = arg;
+    while (work->at < work->count && uid > work->ranges[work->at].last)
+        work->at++;
+    if (work->at == work->count)
+        return ERR_END;
+    if (uid < work->ranges[work->at].first || load_u32(stored + AT_FLAGS) & RECORD_EXPUNGED)
+        return ERR_OK;
+    uint64_t sum = item_of(work->item, work->base, uid, stored);
+    work->sums[work->at].sum += sum;
+    work->sums[work->at].count += sum != 0;
+    return ERR_OK;
+}
+
+int record_sums(struct db_txn *txn, uint32_t number, enum record_item item, uint64_t base,
+                const struct uid_range *ranges, size_t count, struct record_sum *sums)
+{
+    struct summing work = {
+        .item = item, .base = base, .ranges = ranges, .count = count, .sums = sums};
+    memset(sums, 0, count * sizeof *sums);
+    /* From range to range: between those that are far apart nothing is read. */
+    while (work.at < count) {
+        size_t begun = work.at;
+        work.count = begun + 1;
+        while (work.count < count &&
+               ranges[work.count].first - ranges[work.count - 1].last <= NEAR_UIDS)
+            work.count++;
+        int rc = each_row(txn, number, ranges[begun].first, sum_row, &work);
+        if (rc)
+            return rc;
+        work.at = work.count;
+    }
+    return ERR_OK;
+}
+
+struct collecting {
+    uint64_t since;
+    uint32_t last;
+    size_t most;
+    size_t found;
+    struct uidset *uids;
+};
+
+static int collect_row(uint32_t uid, const uint8_t *stored, void *arg)
+{
+    struct collecting *work = arg;
+    if (uid > work->last)
+        return ERR_END;
+    if (load_u64(stored + AT_MODSEQ) <= work->since)
+        return ERR_OK;
+    if (work->found++ == work->most)
+        return ERR_END;
+    return uidset_add(work->uids, uid);
+}
+
+int record_changed(struct db_txn *txn, uint32_t number, uint64_t since, uint32_t first,
+                   uint32_t last, size_t most, struct uidset *uids)
+{
+    struct collecting work = {.since = since, .last = last, .most = most, .uids = uids};
+    return each_row(txn, number, first, collect_row, &work);
 }

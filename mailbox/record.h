@@ -39,6 +39,22 @@ int record_get(struct db_txn *txn, uint32_t number, uint32_t uid,
 int record_put(struct db_txn *txn, uint32_t number, const struct record *record);
 int record_delete(struct db_txn *txn, uint32_t number, uint32_t uid);
 
+struct record_sum {
+    uint64_t count; /* live records */
+    uint64_t sum;   /* of their items */
+};
+enum record_item {
+    RECORD_WHOLE,   /* record_digest() */
+    RECORD_IDENTITY /* UID and GUID of those with an append modseq at or below `base` */
+};
+/* Sums over ranges of UIDs (in ascending order, apart from each other), so that two ends can find
+ * where they differ without showing each other all. Does not check CRC-32s: the sums do. */
+int record_sums(struct db_txn *txn, uint32_t number, enum record_item item, uint64_t base,
+                const struct uid_range *ranges, size_t count, struct record_sum *sums);
+/* Adds the UIDs of all records with a modseq above `since`, tombstones included, from `first` to
+ * `last`; at most `most`, in ascending order. */
+int record_changed(struct db_txn *txn, uint32_t number, uint64_t since, uint32_t first,
+                   uint32_t last, size_t most, struct uidset *uids);
 /* Copies out up to `most` records of UID `first` and above, tombstones included, in UID order.
  * *count may be less than `most` only at the end of the mailbox. */
 int record_batch(struct db_txn *txn, uint32_t number, uint32_t first, struct record *records,

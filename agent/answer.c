@@ -1,0 +1,573 @@
+#include "agent/answer.h"
+
+#include "agent/ask.h"
+#include "base/err.h"
+#include "mailbox/content.h"
+#include "mailbox/keywords.h"
+#include "mailbox/undo.h"
+#include "mailbox/values.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE_SIZE (512u << 10) /* bytes of an answer, about */
+#define RECORDS_PER_PAGE 4096u
+
+struct answering {
+    struct reader in; /* the question behind its kind */
+    struct buf *out;
+    size_t start;
+};
+
+static int malformed(void)
+{
+    return fail(ERR_PROTOCOL, "malformed question");
+}
+
+static bool is_full(const struct answering *work)
+{
+    return work->out->size - work->start > PAGE_SIZE;
+}
+
+static void put_position(struct buf *out, struct position position)
+{
+    buf_u64(out, position.modseq);
+    buf_u64(out, position.chain);
+}
+
+static int answer_branch(struct tx *tx, struct answering *work)
+{
+    struct buf *out = work->out;
+    const struct node *node = tx_node(tx);
+    struct buf items = {0};
+    struct epoch epoch;
+    struct epoch_id id = {0};
+    struct mark mark = {0};
+    uint64_t count = 0;
+    int rc;
+    buf_u8(out, 1);
+    buf_u64(out, node->store_id);
+    buf_u64(out, node->node_id);
+    buf_u8(out, node->role == ROLE_REPLICA);
+    buf_varint(out, node->epoch.number);
+    buf_u64(out, node->epoch.node);
+    put_position(out, tx_window(tx)->base);
+    put_position(out, tx_window(tx)->last);
+    buf_u64(out, node_digest(node));
+    for (; (rc = epoch_next(tx_db(tx), &id, &epoch)) == ERR_OK; count++)
+        epoch_encode(&epoch, &items);
+    buf_varint(out, count);
+    buf_put(out, items.data, items.size);
+    buf_reset(&items);
+    if (rc == ERR_END)
+        for (count = 0; (rc = mark_next(tx_db(tx), &mark)) == ERR_OK; count++) {
+            buf_u64(&items, mark.mailbox);
+            buf_u64(&items, mark.modseq);
+            buf_varint(&items, mark.epoch.number);
+            buf_u64(&items, mark.epoch.node);
+            put_position(&items, mark.taken);
+        }
+    buf_varint(out, count);
+    buf_put(out, items.data, items.size);
+    bool failed = items.failed;
+    buf_free(&items);
+    if (rc == ERR_END && (failed || out->size > ANSWER_MAX))
+        return fail(failed ? ERR_NOMEM : ERR_INVALID, "too many epochs and marks to tell");
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int answer_chains(struct tx *tx, struct answering *work)
+{
+    uint64_t count = read_varint(&work->in);
+    if (work->in.failed || count > ASK_CHAINS_MAX)
+        return malformed();
+    buf_u8(work->out, 1);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t modseq = read_u64(&work->in);
+        struct entry entry = {0};
+        int rc = journal_get(tx_db(tx), modseq, &entry, NULL);
+        if (rc == ERR_END && modseq == tx_window(tx)->base.modseq)
+            entry.chain = tx_window(tx)->base.chain;
+        else if (rc && rc != ERR_END)
+            return rc;
+        buf_u64(work->out, entry.chain);
+    }
+    return reader_done(&work->in) ? ERR_OK : malformed();
+}
+
+static int put_mailbox(struct tx *tx, const struct header *header, uint64_t at, struct buf *page)
+{
+    struct facts facts;
+    uint64_t digest = header_digest(header);
+    int rc = undo_facts(tx, header, at, &facts);
+    if (rc == ERR_OK && header->lastmodseq > at)
+        digest = 0;
+    if (rc)
+        return rc;
+    buf_u64(page, header->id);
+    buf_u64(page, digest);
+    buf_u64(page, header->lastmodseq);
+    buf_u8(page, (uint8_t)facts.state);
+    buf_bytes(page, name_encoded(&facts.name));
+    return ERR_OK;
+}
+
+static int answer_mailboxes(struct tx *tx, struct answering *work)
+{
+    uint64_t at = read_u64(&work->in);
+    uint64_t id = read_u64(&work->in);
+    struct buf page = {0};
+    struct header header;
+    uint64_t count = 0;
+    int rc = reader_done(&work->in) ? ERR_OK : malformed();
+    while (rc == ERR_OK && page.size < PAGE_SIZE) {
+        rc = header_next(tx_db(tx), &id, &header);
+        if (rc == ERR_OK)
+            rc = put_mailbox(tx, &header, at, &page);
+        count += rc == ERR_OK;
+    }
+    buf_u8(work->out, 1);
+    buf_varint(work->out, count);
+    buf_put(work->out, page.data, page.size);
+    bool failed = page.failed;
+    buf_free(&page);
+    if (failed)
+        return fail(ERR_NOMEM, "out of memory");
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int put_now(struct tx *tx, const struct header *header, bool sound, struct buf *out)
+{
+    put_position(out, tx_window(tx)->last);
+    buf_u8(out, sound);
+    ask_encode_header(header, out);
+    return ERR_OK;
+}
+
+/* Whether the records give the header's digest. */
+static int prove(struct tx *tx, const struct header *header, bool *sound)
+{
+    struct uid_range all = {.first = 1, .last = UINT32_MAX};
+    struct record_sum sum;
+    struct buf row = {0};
+    struct bytes user, key;
+    struct versioned value;
+    struct uidset uids = {0};
+    int rc = record_sums(tx_db(tx), header->number, RECORD_WHOLE, 0, &all, 1, &sum);
+    while (rc == ERR_OK &&
+           (rc = seen_next(tx_db(tx), header->id, &row, &user, &uids, &value)) == ERR_OK)
+        sum.sum += seen_digest(user, &uids, value.version);
+    buf_reset(&row);
+    rc = rc == ERR_END ? ERR_OK : rc;
+    while (rc == ERR_OK &&
+           (rc = meta_next(tx_db(tx), header->id, &row, &user, &key, &value)) == ERR_OK)
+        sum.sum += meta_digest(user, key, &value);
+    *sound = rc == ERR_END && sum.sum == header->items && sum.count == header->messages;
+    buf_free(&row);
+    uidset_free(&uids);
+    return rc == ERR_END || rc == ERR_CORRUPT ? ERR_OK : rc;
+}
+
+static int answer_header(struct tx *tx, struct answering *work)
+{
+    struct header header;
+    bool sound = false;
+    uint64_t id = read_u64(&work->in);
+    uint8_t wanted = read_u8(&work->in);
+    if (!reader_done(&work->in))
+        return malformed();
+    int rc = header_get(tx_db(tx), id, &header);
+    if (rc == ERR_OK && wanted)
+        rc = prove(tx, &header, &sound);
+    if (rc)
+        return rc;
+    buf_u8(work->out, 1);
+    return put_now(tx, &header, sound, work->out);
+}
+
+/* A page of records: which ones, and how they are written. */
+struct paging {
+    struct tx *tx;
+    struct header header;
+    uint64_t since;
+    uint64_t base; /* 0: nobody asked for former flags */
+    uint32_t next; /* in: the first UID; out: where the next page begins, 0: this is the last */
+    struct uidset uids;
+};
+
+/* Records of the wanted UIDs, whatever their modseq. */
+static int find_all(struct paging *page, struct uidset *found)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < page->uids.count; i++) {
+        struct uid_range range = page->uids.ranges[i];
+        size_t room = RECORDS_PER_PAGE - (size_t)uidset_size(found);
+        if (range.last < page->next || room == 0)
+            continue;
+        if (range.first < page->next)
+            range.first = page->next;
+        rc = record_changed(tx_db(page->tx), page->header.number, 0, range.first, range.last, room,
+                            found);
+    }
+    return rc;
+}
+
+static int find_changed(struct paging *page, struct uidset *found)
+{
+    bool mail;
+    int rc = undo_uids(page->tx, &page->header, page->since, found, &mail);
+    if (rc != ERR_TRIMMED)
+        return rc;
+    uidset_clear(found);
+    return record_changed(tx_db(page->tx), page->header.number, page->since, page->next, UINT32_MAX,
+                          RECORDS_PER_PAGE, found);
+}
+
+/* Narrows the wanted UIDs down to those of this page. */
+static int find_page(struct paging *page)
+{
+    struct uidset found = {0};
+    struct uidset kept = {0};
+    uint32_t uid;
+    uint32_t next = page->next;
+    size_t taken = 0;
+    int rc = page->since ? find_changed(page, &found) : find_all(page, &found);
+    for (; rc == ERR_OK && next && taken < RECORDS_PER_PAGE; taken++) {
+        if (!uidset_next(&found, next, &uid)) {
+            next = 0;
+            break;
+        }
+        if (uidset_contains(&page->uids, uid))
+            rc = uidset_add(&kept, uid);
+        next = uid + 1;
+    }
+    page->next = next;
+    uidset_free(&found);
+    uidset_free(&page->uids);
+    page->uids = kept;
+    return rc;
+}
+
+static int put_line(struct paging *page, const struct record *record, struct former_flags *former,
+                    bool reaches, struct buf *out)
+{
+    struct bytes set;
+    struct record_line line = {.record = *record};
+    int rc = keywords_lookup(tx_db(page->tx), record->keywords, &set);
+    if (rc)
+        return rc;
+    line.keywords = set;
+    line.has_base = page->base && (reaches || record->modseq <= page->base);
+    line.base_system = former->known ? former->system : record->flags & FLAG_SYSTEM;
+    line.base_keywords = former->known ? buf_view(&former->keywords) : set;
+    ask_encode_record(&line, out);
+    return ERR_OK;
+}
+
+static int put_records(struct paging *page, struct buf *out, uint64_t *count)
+{
+    size_t wanted = (size_t)uidset_size(&page->uids);
+    struct former_flags *flags = calloc(wanted + 1, sizeof *flags);
+    bool reaches = false;
+    uint32_t uid;
+    size_t at = 0;
+    int rc = flags ? ERR_OK : fail(ERR_NOMEM, "out of memory");
+    if (rc == ERR_OK && page->base) {
+        rc = undo_flags(page->tx, &page->header, page->base, &page->uids, flags);
+        reaches = rc == ERR_OK;
+        rc = rc == ERR_TRIMMED ? ERR_OK : rc;
+    }
+    for (uint32_t from = 1; rc == ERR_OK && from && uidset_next(&page->uids, from, &uid);
+         from = uid + 1, at++) {
+        struct record record;
+        rc = record_get(tx_db(page->tx), page->header.number, uid, &record);
+        if (rc == ERR_OK) {
+            rc = put_line(page, &record, &flags[at], reaches, out);
+            (*count)++;
+        } else if (rc == ERR_END || rc == ERR_CORRUPT) {
+            rc = ERR_OK; /* gone, or damaged: as if it were not there */
+        }
+    }
+    if (flags)
+        undo_flags_free(flags, wanted);
+    free(flags);
+    return rc;
+}
+
+static int answer_records(struct tx *tx, struct answering *work)
+{
+    struct paging page = {.tx = tx};
+    struct buf records = {0};
+    uint64_t count = 0;
+    uint64_t id = read_u64(&work->in);
+    page.since = read_u64(&work->in);
+    page.base = read_u64(&work->in);
+    page.next = read_u32(&work->in);
+    int rc = uidset_decode(&page.uids, &work->in, UINT32_MAX);
+    if (rc == ERR_CORRUPT || (rc == ERR_OK && (!reader_done(&work->in) || page.next == 0)))
+        rc = malformed();
+    if (rc == ERR_OK)
+        rc = header_get(tx_db(tx), id, &page.header);
+    if (rc == ERR_OK)
+        rc = find_page(&page);
+    if (rc == ERR_OK)
+        rc = put_records(&page, &records, &count);
+    if (rc == ERR_OK) {
+        buf_u8(work->out, 1);
+        put_now(tx, &page.header, false, work->out);
+        buf_varint(work->out, page.next);
+        buf_varint(work->out, count);
+        buf_put(work->out, records.data, records.size);
+        rc = records.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+    }
+    buf_free(&records);
+    uidset_free(&page.uids);
+    return rc;
+}
+
+static int read_ranges(struct reader *in, struct uid_range *ranges, uint64_t count)
+{
+    uint64_t last = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t first = last + read_varint32(in);
+        uint64_t end = first + read_varint32(in);
+        if (in->failed || first == last || end > UINT32_MAX)
+            return malformed();
+        ranges[i] = (struct uid_range){.first = (uint32_t)first, .last = (uint32_t)end};
+        last = end;
+    }
+    return ERR_OK;
+}
+
+static int answer_sums(struct tx *tx, struct answering *work)
+{
+    struct header header;
+    uint64_t id = read_u64(&work->in);
+    uint8_t item = read_u8(&work->in);
+    uint64_t base = read_u64(&work->in);
+    uint64_t count = read_varint(&work->in);
+    if (work->in.failed || count > ASK_RANGES_MAX || item > RECORD_IDENTITY)
+        return malformed();
+    int rc = header_get(tx_db(tx), id, &header);
+    if (rc)
+        return rc;
+    struct uid_range *ranges = malloc((count + 1) * sizeof *ranges);
+    struct record_sum *sums = malloc((count + 1) * sizeof *sums);
+    if (!ranges || !sums)
+        rc = fail(ERR_NOMEM, "out of memory");
+    if (rc == ERR_OK)
+        rc = read_ranges(&work->in, ranges, count);
+    if (rc == ERR_OK && !reader_done(&work->in))
+        rc = malformed();
+    if (rc == ERR_OK)
+        rc = record_sums(tx_db(tx), header.number, (enum record_item)item, base, ranges, count,
+                         sums);
+    if (rc == ERR_OK)
+        buf_u8(work->out, 1);
+    for (uint64_t i = 0; rc == ERR_OK && i < count; i++) {
+        buf_varint(work->out, sums[i].count);
+        if (sums[i].count)
+            buf_u64(work->out, sums[i].sum);
+    }
+    free(ranges);
+    free(sums);
+    return rc;
+}
+
+static int put_seen(struct tx *tx, const struct header *header, uint64_t base, struct bytes user,
+                    const struct uidset *seen, const struct versioned *version, struct buf *out)
+{
+    struct uidset added = {0};
+    struct uidset removed = {0};
+    int rc = base ? undo_seen(tx, header, base, user, &added, &removed) : ERR_TRIMMED;
+    if (rc == ERR_OK || rc == ERR_TRIMMED) {
+        buf_u8(out, 0);
+        buf_bytes(out, user);
+        buf_u64(out, version->version.modseq);
+        buf_u64(out, (uint64_t)version->version.changed);
+        uidset_encode(seen, out);
+        buf_u8(out, rc == ERR_OK);
+    }
+    if (rc == ERR_OK) {
+        uidset_encode(&added, out);
+        uidset_encode(&removed, out);
+    }
+    uidset_free(&added);
+    uidset_free(&removed);
+    return rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
+static void put_meta(struct bytes user, struct bytes key, const struct versioned *value,
+                     struct buf *out)
+{
+    buf_u8(out, 1);
+    buf_bytes(out, user);
+    buf_bytes(out, key);
+    buf_u8(out, (uint8_t)value->state);
+    buf_u64(out, value->version.modseq);
+    buf_u64(out, (uint64_t)value->version.changed);
+    buf_bytes(out, value->value);
+}
+
+/* A page of values; where the next one begins is 's' or 'm' and the row. */
+struct values_page {
+    struct tx *tx;
+    const struct header *header;
+    uint64_t mailbox;
+    uint64_t since;
+    uint64_t base;
+    struct buf row;
+    struct buf out;
+    uint64_t count;
+};
+
+static int page_seen(struct values_page *page)
+{
+    struct bytes user;
+    struct uidset seen = {0};
+    struct versioned version;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && page->out.size < PAGE_SIZE) {
+        rc = seen_next(tx_db(page->tx), page->mailbox, &page->row, &user, &seen, &version);
+        if (rc == ERR_OK && version.version.modseq > page->since) {
+            rc = put_seen(page->tx, page->header, page->base, user, &seen, &version, &page->out);
+            page->count++;
+        }
+    }
+    uidset_free(&seen);
+    return rc;
+}
+
+static int page_metas(struct values_page *page)
+{
+    struct bytes user, key;
+    struct versioned value;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && page->out.size < PAGE_SIZE) {
+        rc = meta_next(tx_db(page->tx), page->mailbox, &page->row, &user, &key, &value);
+        if (rc == ERR_OK && value.version.modseq > page->since) {
+            put_meta(user, key, &value, &page->out);
+            page->count++;
+        }
+    }
+    return rc;
+}
+
+static int fill_values(struct values_page *page, char *table)
+{
+    int rc = ERR_OK;
+    if (*table == 's') {
+        rc = page->mailbox ? page_seen(page) : ERR_END;
+        if (rc != ERR_END)
+            return rc;
+        *table = 'm';
+        buf_reset(&page->row);
+    }
+    return page_metas(page);
+}
+
+static int answer_values(struct tx *tx, struct answering *work)
+{
+    struct header header = {0};
+    struct values_page page = {.tx = tx, .header = &header};
+    char table = 's';
+    page.mailbox = read_u64(&work->in);
+    page.since = read_u64(&work->in);
+    page.base = read_u64(&work->in);
+    struct bytes row = read_bytes(&work->in);
+    if (!reader_done(&work->in) || (row.size && row.data[0] != 's' && row.data[0] != 'm'))
+        return malformed();
+    if (row.size) {
+        table = (char)row.data[0];
+        buf_put(&page.row, row.data + 1, row.size - 1);
+    }
+    int rc = page.mailbox ? header_get(tx_db(tx), page.mailbox, &header) : ERR_OK;
+    if (rc)
+        return rc;
+    rc = fill_values(&page, &table);
+    if (rc == ERR_OK || rc == ERR_END) {
+        buf_u8(work->out, 1);
+        buf_varint(work->out, page.count);
+        buf_put(work->out, page.out.data, page.out.size);
+        buf_varint(work->out, rc == ERR_END ? 0 : page.row.size + 1);
+        if (rc == ERR_OK) {
+            buf_u8(work->out, (uint8_t)table);
+            buf_put(work->out, page.row.data, page.row.size);
+        }
+        rc = page.out.failed || page.row.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+    }
+    buf_free(&page.row);
+    buf_free(&page.out);
+    return rc;
+}
+
+/* One message's content from `offset` on, as far as the answer has room. *done: it is all there. */
+static int put_content(struct tx *tx, struct answering *work, const struct guid *guid,
+                       uint64_t offset, bool *done)
+{
+    struct content content;
+    struct buf data = {0};
+    int rc = content_get(tx_db(tx), guid, &content);
+    *done = true;
+    if (rc == ERR_OK && content.number && content.references)
+        rc = content_copy(tx_db(tx), &content, offset, PAGE_SIZE, &data);
+    if (rc == ERR_END || rc == ERR_CORRUPT ||
+        (rc == ERR_OK && (content.number == 0 || content.references == 0))) {
+        buf_u8(work->out, 2);
+        buf_varint(work->out, 0);
+        rc = ERR_OK;
+    } else if (rc == ERR_OK) {
+        *done = offset + data.size >= content.stored;
+        buf_u8(work->out, *done);
+        buf_bytes(work->out, buf_view(&data));
+    }
+    buf_free(&data);
+    return rc;
+}
+
+static int answer_content(struct tx *tx, struct answering *work)
+{
+    uint64_t offset = read_u64(&work->in);
+    uint64_t count = read_varint(&work->in);
+    bool done = true;
+    int rc = ERR_OK;
+    if (work->in.failed || count > ASK_CONTENT_MAX || reader_left(&work->in) != count * GUID_SIZE)
+        return malformed();
+    buf_u8(work->out, 1);
+    for (uint64_t i = 0; rc == ERR_OK && done && i < count && !is_full(work); i++) {
+        struct guid guid;
+        struct bytes view = read_view(&work->in, GUID_SIZE);
+        memcpy(guid.bytes, view.data, GUID_SIZE);
+        rc = put_content(tx, work, &guid, offset, &done);
+        offset = 0;
+    }
+    return rc;
+}
+
+static int answer_one(struct tx *tx, void *arg)
+{
+    static int (*const answers[])(struct tx * tx, struct answering * work) = {
+        [ASK_BRANCH] = answer_branch,       [ASK_CHAINS] = answer_chains,
+        [ASK_MAILBOXES] = answer_mailboxes, [ASK_HEADER] = answer_header,
+        [ASK_RECORDS] = answer_records,     [ASK_SUMS] = answer_sums,
+        [ASK_VALUES] = answer_values,       [ASK_CONTENT] = answer_content,
+    };
+    struct answering *work = arg;
+    uint8_t kind = read_u8(&work->in);
+    if (work->in.failed || kind == 0 || kind >= sizeof answers / sizeof answers[0])
+        return malformed();
+    int rc = answers[kind](tx, work);
+    if (rc == ERR_END) {
+        work->out->size = work->start;
+        buf_u8(work->out, 0);
+        rc = ERR_OK;
+    }
+    return rc;
+}
+
+int answer(struct store *store, struct bytes question, struct buf *out)
+{
+    struct answering work = {.in = reader_of(question), .out = out, .start = out->size};
+    int rc = store_read(store, answer_one, &work);
+    return rc == ERR_OK && out->failed ? fail(ERR_NOMEM, "out of memory") : rc;
+}

@@ -1,0 +1,671 @@
+#include "agent/ask.h"
+
+#include "base/err.h"
+#include "mailbox/content.h"
+#include "mailbox/undo.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_FANOUT 1024u /* ranges that a mailbox is compared by at first */
+#define FANOUT 64u         /* ranges that a differing one is divided into */
+#define SMALL_RANGE 16u    /* UIDs of a range that is not divided further */
+#define RANGES_PER_ASK 1024u
+
+static int malformed(const char *what)
+{
+    return fail(ERR_PROTOCOL, "malformed answer: %s", what);
+}
+
+/* Asks and gives a reader of the answer; its first byte tells whether there is one. */
+static int ask(const struct asker *asker, struct buf *question, struct buf *answer,
+               struct reader *in)
+{
+    buf_reset(answer);
+    int rc = question->failed ? fail(ERR_NOMEM, "out of memory")
+                              : asker->ask(asker->context, buf_view(question), answer);
+    buf_free(question);
+    if (rc)
+        return rc;
+    *in = reader_of(buf_view(answer));
+    uint8_t found = read_u8(in);
+    if (in->failed || found > 1)
+        return malformed("its first byte");
+    return found ? ERR_OK : ERR_END;
+}
+
+static struct buf begin(enum question kind)
+{
+    struct buf out = {0};
+    buf_u8(&out, (uint8_t)kind);
+    return out;
+}
+
+static struct position read_position(struct reader *in)
+{
+    uint64_t modseq = read_u64(in);
+    return (struct position){.modseq = modseq, .chain = read_u64(in)};
+}
+
+void branch_free(struct branch *branch)
+{
+    free(branch->epochs);
+    free(branch->marks);
+    *branch = (struct branch){0};
+}
+
+static int read_marks(struct reader *in, struct branch *branch)
+{
+    uint64_t count = read_varint(in);
+    if (in->failed || count > ANSWER_MAX / 16)
+        return malformed("marks");
+    branch->marks = calloc(count + 1, sizeof *branch->marks);
+    if (!branch->marks)
+        return fail(ERR_NOMEM, "out of memory");
+    for (; branch->mark_count < count && !in->failed; branch->mark_count++) {
+        struct mark *mark = &branch->marks[branch->mark_count];
+        mark->mailbox = read_u64(in);
+        mark->modseq = read_u64(in);
+        mark->epoch.number = read_varint32(in);
+        mark->epoch.node = read_u64(in);
+        mark->taken = read_position(in);
+    }
+    return ERR_OK;
+}
+
+static int read_branch(struct reader *in, struct branch *branch)
+{
+    branch->store_id = read_u64(in);
+    branch->node_id = read_u64(in);
+    uint8_t role = read_u8(in);
+    branch->role = role ? ROLE_REPLICA : ROLE_MASTER;
+    branch->epoch.number = read_varint32(in);
+    branch->epoch.node = read_u64(in);
+    branch->base = read_position(in);
+    branch->last = read_position(in);
+    branch->digest = read_u64(in);
+    uint64_t count = read_varint(in);
+    if (in->failed || role > ROLE_REPLICA || count > ANSWER_MAX / 40)
+        return malformed("a branch");
+    branch->epochs = calloc(count + 1, sizeof *branch->epochs);
+    if (!branch->epochs)
+        return fail(ERR_NOMEM, "out of memory");
+    for (; branch->epoch_count < count; branch->epoch_count++)
+        if (epoch_decode(in, &branch->epochs[branch->epoch_count]))
+            return malformed("an epoch");
+    int rc = read_marks(in, branch);
+    return rc == ERR_OK && !reader_done(in) ? malformed("a branch") : rc;
+}
+
+int ask_branch(const struct asker *asker, struct branch *branch)
+{
+    struct buf question = begin(ASK_BRANCH);
+    struct buf answer = {0};
+    struct reader in;
+    *branch = (struct branch){0};
+    int rc = ask(asker, &question, &answer, &in);
+    if (rc == ERR_OK)
+        rc = read_branch(&in, branch);
+    if (rc)
+        branch_free(branch);
+    buf_free(&answer);
+    return rc;
+}
+
+int ask_chains(const struct asker *asker, const uint64_t *modseqs, size_t count,
+               struct position *positions)
+{
+    struct buf question = begin(ASK_CHAINS);
+    struct buf answer = {0};
+    struct reader in;
+    buf_varint(&question, count);
+    for (size_t i = 0; i < count; i++)
+        buf_u64(&question, modseqs[i]);
+    int rc = ask(asker, &question, &answer, &in);
+    for (size_t i = 0; rc == ERR_OK && i < count; i++)
+        positions[i] = (struct position){.modseq = modseqs[i], .chain = read_u64(&in)};
+    if (rc == ERR_OK && !reader_done(&in))
+        rc = malformed("chains");
+    buf_free(&answer);
+    return rc;
+}
+
+static int read_mailboxes(struct reader *in, uint64_t *after,
+                          int (*each)(const struct mailbox_line *line, void *arg), void *arg)
+{
+    uint64_t count = read_varint(in);
+    for (uint64_t i = 0; i < count; i++) {
+        struct mailbox_line line = {.id = read_u64(in)};
+        line.digest = read_u64(in);
+        line.lastmodseq = read_u64(in);
+        uint8_t state = read_u8(in);
+        struct bytes name = read_bytes(in);
+        if (in->failed || state > MAILBOX_PURGED || line.id <= *after)
+            return malformed("a mailbox");
+        line.state = (enum mailbox_state)state;
+        if (name.size && name_decode(name, &line.name))
+            return malformed("a mailbox's name");
+        *after = line.id;
+        int rc = each(&line, arg);
+        if (rc)
+            return rc;
+    }
+    return count ? ERR_OK : ERR_END;
+}
+
+int ask_mailboxes(const struct asker *asker, uint64_t at,
+                  int (*each)(const struct mailbox_line *line, void *arg), void *arg)
+{
+    struct buf answer = {0};
+    uint64_t after = 0;
+    int rc = ERR_OK;
+    while (rc == ERR_OK) {
+        struct buf question = begin(ASK_MAILBOXES);
+        struct reader in;
+        buf_u64(&question, at);
+        buf_u64(&question, after);
+        rc = ask(asker, &question, &answer, &in);
+        if (rc == ERR_OK)
+            rc = read_mailboxes(&in, &after, each, arg);
+    }
+    buf_free(&answer);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+void ask_encode_header(const struct header *header, struct buf *out)
+{
+    const struct facts *facts = &header->facts;
+    buf_u64(out, header->id);
+    buf_u8(out, (uint8_t)facts->state);
+    buf_u32(out, facts->uidvalidity);
+    buf_u32(out, facts->uidnext);
+    buf_u64(out, facts->highestmodseq);
+    buf_u64(out, facts->deletedmodseq);
+    buf_bytes(out, name_encoded(&facts->name));
+    buf_u64(out, header->lastmodseq);
+    buf_u64(out, (uint64_t)header->changed);
+    buf_u64(out, header->floor);
+    buf_u64(out, header->messages);
+    buf_u64(out, header->unseen);
+    buf_u64(out, header->bytes);
+    buf_u64(out, header->tombstones);
+    buf_u64(out, header->items);
+}
+
+int ask_decode_header(struct reader *from, struct header *header)
+{
+    struct facts *facts = &header->facts;
+    *header = (struct header){.id = read_u64(from)};
+    uint8_t state = read_u8(from);
+    facts->uidvalidity = read_u32(from);
+    facts->uidnext = read_u32(from);
+    facts->highestmodseq = read_u64(from);
+    facts->deletedmodseq = read_u64(from);
+    struct bytes name = read_bytes(from);
+    header->lastmodseq = read_u64(from);
+    header->changed = (int64_t)read_u64(from);
+    header->floor = read_u64(from);
+    header->messages = read_u64(from);
+    header->unseen = read_u64(from);
+    header->bytes = read_u64(from);
+    header->tombstones = read_u64(from);
+    header->items = read_u64(from);
+    if (from->failed || state > MAILBOX_PURGED || state == MAILBOX_NONE ||
+        name_decode(name, &facts->name))
+        return malformed("a header");
+    facts->state = (enum mailbox_state)state;
+    return ERR_OK;
+}
+
+static int read_now(struct reader *in, uint64_t mailbox, struct mailbox_state_now *now)
+{
+    now->position = read_position(in);
+    now->sound = read_u8(in) == 1;
+    int rc = ask_decode_header(in, &now->header);
+    return rc == ERR_OK && now->header.id != mailbox ? malformed("another mailbox's header") : rc;
+}
+
+int ask_header(const struct asker *asker, uint64_t mailbox, bool prove,
+               struct mailbox_state_now *now)
+{
+    struct buf question = begin(ASK_HEADER);
+    struct buf answer = {0};
+    struct reader in;
+    buf_u64(&question, mailbox);
+    buf_u8(&question, prove);
+    int rc = ask(asker, &question, &answer, &in);
+    if (rc == ERR_OK)
+        rc = read_now(&in, mailbox, now);
+    if (rc == ERR_OK && !reader_done(&in))
+        rc = malformed("a header");
+    buf_free(&answer);
+    return rc;
+}
+
+void ask_encode_record(const struct record_line *line, struct buf *out)
+{
+    const struct record *record = &line->record;
+    buf_varint(out, record->uid);
+    buf_varint(out, record->flags);
+    buf_varint(out, record->successor);
+    buf_put(out, record->guid.bytes, GUID_SIZE);
+    buf_varint(out, record->size);
+    buf_varint(out, record->modseq);
+    buf_varint(out, record->append_modseq);
+    buf_zigzag(out, record->changed);
+    buf_zigzag(out, record->save_date);
+    buf_zigzag(out, record->internal_date);
+    keywords_write(line->keywords, out);
+    buf_u8(out, line->has_base);
+    if (!line->has_base)
+        return;
+    buf_varint(out, line->base_system);
+    keywords_write(line->base_keywords, out);
+}
+
+int ask_decode_record(struct reader *from, struct record_line *line)
+{
+    struct record *record = &line->record;
+    *line = (struct record_line){0};
+    record->uid = read_varint32(from);
+    record->flags = read_varint32(from);
+    record->successor = read_varint32(from);
+    struct bytes guid = read_view(from, GUID_SIZE);
+    record->size = read_varint(from);
+    record->modseq = read_varint(from);
+    record->append_modseq = read_varint(from);
+    record->changed = read_zigzag(from);
+    record->save_date = read_zigzag(from);
+    record->internal_date = read_zigzag(from);
+    if (from->failed || record->uid == 0 || record->flags & ~RECORD_FLAGS ||
+        keywords_read(from, &line->keywords))
+        return malformed("a record");
+    memcpy(record->guid.bytes, guid.data, GUID_SIZE);
+    record->keywords = keywords_hash(line->keywords);
+    uint8_t has_base = read_u8(from);
+    line->has_base = has_base == 1;
+    if (line->has_base) {
+        line->base_system = read_varint32(from);
+        if (keywords_read(from, &line->base_keywords))
+            return malformed("a record's former keywords");
+    }
+    return from->failed || has_base > 1 || line->base_system & ~FLAG_SYSTEM ? malformed("a record")
+                                                                            : ERR_OK;
+}
+
+struct record_page {
+    uint32_t next; /* UID to go on from; 0: this was the last page */
+    struct mailbox_state_now now;
+};
+
+static int read_records(struct reader *in, uint64_t mailbox, struct record_page *page,
+                        int (*each)(const struct record_line *line, void *arg), void *arg)
+{
+    uint32_t from = page->next;
+    int rc = read_now(in, mailbox, &page->now);
+    if (rc)
+        return rc;
+    page->next = read_varint32(in);
+    uint64_t count = read_varint(in);
+    uint32_t last = from - 1;
+    for (uint64_t i = 0; i < count && rc == ERR_OK; i++) {
+        struct record_line line;
+        rc = ask_decode_record(in, &line);
+        if (rc == ERR_OK && line.record.uid <= last)
+            rc = malformed("records out of order");
+        last = line.record.uid;
+        if (rc == ERR_OK)
+            rc = each(&line, arg);
+    }
+    if (rc == ERR_OK && (!reader_done(in) || (page->next && page->next <= last)))
+        rc = malformed("a page of records");
+    return rc;
+}
+
+int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
+                const struct uidset *uids, uint64_t base,
+                int (*each)(const struct record_line *line, void *arg), void *arg,
+                struct mailbox_state_now *first, struct mailbox_state_now *last)
+{
+    struct record_page page = {.next = 1};
+    struct buf answer = {0};
+    struct uidset all = {0};
+    bool any = false;
+    int rc = uids ? ERR_OK : uidset_add_range(&all, 1, UINT32_MAX);
+    while (rc == ERR_OK && page.next) {
+        struct buf question = begin(ASK_RECORDS);
+        struct reader in;
+        buf_u64(&question, mailbox);
+        buf_u64(&question, since);
+        buf_u64(&question, base);
+        buf_u32(&question, page.next);
+        uidset_encode(uids ? uids : &all, &question);
+        rc = ask(asker, &question, &answer, &in);
+        if (rc == ERR_OK)
+            rc = read_records(&in, mailbox, &page, each, arg);
+        if (rc == ERR_OK && !any && first)
+            *first = page.now;
+        any = true;
+    }
+    if (rc == ERR_OK && last)
+        *last = page.now;
+    uidset_free(&all);
+    buf_free(&answer);
+    return rc;
+}
+
+int ask_sums(const struct asker *asker, uint64_t mailbox, enum record_item item, uint64_t base,
+             const struct uid_range *ranges, size_t count, struct record_sum *sums)
+{
+    struct buf question = begin(ASK_SUMS);
+    struct buf answer = {0};
+    struct reader in;
+    uint32_t last = 0;
+    buf_u64(&question, mailbox);
+    buf_u8(&question, (uint8_t)item);
+    buf_u64(&question, base);
+    buf_varint(&question, count);
+    for (size_t i = 0; i < count; i++) {
+        buf_varint(&question, ranges[i].first - last);
+        buf_varint(&question, ranges[i].last - ranges[i].first);
+        last = ranges[i].last;
+    }
+    int rc = ask(asker, &question, &answer, &in);
+    for (size_t i = 0; rc == ERR_OK && i < count; i++) {
+        sums[i].count = read_varint(&in);
+        sums[i].sum = sums[i].count ? read_u64(&in) : 0;
+    }
+    if (rc == ERR_OK && !reader_done(&in))
+        rc = malformed("sums");
+    buf_free(&answer);
+    return rc;
+}
+
+static int buf_keep(struct buf *to, struct bytes from)
+{
+    buf_put(to, from.data, from.size);
+    return to->failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+}
+
+static int read_set(struct reader *in, struct uidset *set)
+{
+    int rc = uidset_decode(set, in, UINT32_MAX);
+    return rc == ERR_CORRUPT ? malformed("a set of UIDs") : rc;
+}
+
+static int read_seen(struct reader *in, struct merge_other *other)
+{
+    struct merge_seen *all = realloc(other->seen, (other->seen_count + 1) * sizeof *all);
+    if (!all)
+        return fail(ERR_NOMEM, "out of memory");
+    other->seen = all;
+    struct merge_seen *seen = &all[other->seen_count++];
+    *seen = (struct merge_seen){0};
+    struct bytes user = read_bytes(in);
+    seen->version.modseq = read_u64(in);
+    seen->version.changed = (int64_t)read_u64(in);
+    if (in->failed || user.size == 0 || user.size > USER_MAX_SIZE ||
+        memchr(user.data, 0, user.size))
+        return malformed("a user");
+    int rc = buf_keep(&seen->user, user);
+    if (rc == ERR_OK)
+        rc = read_set(in, &seen->seen);
+    uint8_t known = read_u8(in);
+    seen->known = known == 1;
+    if (rc == ERR_OK && seen->known)
+        rc = read_set(in, &seen->added);
+    if (rc == ERR_OK && seen->known)
+        rc = read_set(in, &seen->removed);
+    return rc == ERR_OK && (in->failed || known > 1) ? malformed("a seen set") : rc;
+}
+
+static int read_meta(struct reader *in, struct merge_other *other)
+{
+    struct merge_meta *all = realloc(other->metas, (other->meta_count + 1) * sizeof *all);
+    if (!all)
+        return fail(ERR_NOMEM, "out of memory");
+    other->metas = all;
+    struct merge_meta *meta = &all[other->meta_count++];
+    *meta = (struct merge_meta){0};
+    struct bytes user = read_bytes(in);
+    struct bytes key = read_bytes(in);
+    uint8_t state = read_u8(in);
+    meta->version.modseq = read_u64(in);
+    meta->version.changed = (int64_t)read_u64(in);
+    struct bytes value = read_bytes(in);
+    if (in->failed || key.size == 0 || user.size + key.size > USER_MAX_SIZE ||
+        (user.size && memchr(user.data, 0, user.size)) || memchr(key.data, 0, key.size) ||
+        (state != VALUE_SET && state != VALUE_REMOVED) || value.size > META_VALUE_MAX_SIZE)
+        return malformed("a meta value");
+    meta->state = (enum value_state)state;
+    int rc = buf_keep(&meta->user, user);
+    if (rc == ERR_OK)
+        rc = buf_keep(&meta->key, key);
+    return rc ? rc : buf_keep(&meta->value, value);
+}
+
+static int read_values(struct reader *in, struct merge_other *other, struct buf *row)
+{
+    uint64_t count = read_varint(in);
+    int rc = ERR_OK;
+    for (uint64_t i = 0; i < count && rc == ERR_OK; i++) {
+        uint8_t kind = read_u8(in);
+        if (in->failed || kind > 1)
+            return malformed("a value");
+        rc = kind ? read_meta(in, other) : read_seen(in, other);
+    }
+    if (rc)
+        return rc;
+    struct bytes next = read_bytes(in);
+    if (!reader_done(in) || (next.size && count == 0))
+        return malformed("a page of values");
+    buf_reset(row);
+    rc = buf_keep(row, next);
+    return rc ? rc : next.size ? ERR_OK : ERR_END;
+}
+
+int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint64_t base,
+               struct merge_other *other)
+{
+    struct buf answer = {0};
+    struct buf row = {0};
+    int rc = ERR_OK;
+    while (rc == ERR_OK) {
+        struct buf question = begin(ASK_VALUES);
+        struct reader in;
+        buf_u64(&question, mailbox);
+        buf_u64(&question, since);
+        buf_u64(&question, base);
+        buf_bytes(&question, buf_view(&row));
+        rc = ask(asker, &question, &answer, &in);
+        if (rc == ERR_OK)
+            rc = read_values(&in, other, &row);
+    }
+    buf_free(&answer);
+    buf_free(&row);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* Content that is coming in, piece by piece. */
+struct fetch {
+    struct db *db;
+    const struct guid *guids;
+    size_t count;
+    struct draft **drafts;
+    size_t at;       /* of the GUID that comes next, or goes on */
+    uint64_t offset; /* of it */
+    uint64_t bytes;
+};
+
+static int finish_draft(struct fetch *fetch)
+{
+    struct draft *draft = fetch->drafts[fetch->at];
+    int rc = draft_finish(draft);
+    if (rc == ERR_CORRUPT ||
+        (rc == ERR_OK && !guid_equal(draft_guid(draft), &fetch->guids[fetch->at])))
+        return malformed("content that is not what its GUID says");
+    return rc;
+}
+
+/* One piece: u8 state (0 more follows, 1 the last, 2 not there), bytes. */
+static int read_piece(struct reader *in, struct fetch *fetch)
+{
+    uint8_t state = read_u8(in);
+    struct bytes data = read_bytes(in);
+    if (in->failed || state > 2 || fetch->at == fetch->count)
+        return malformed("content");
+    struct draft **draft = &fetch->drafts[fetch->at];
+    int rc = ERR_OK;
+    if (state == 2) {
+        draft_close(*draft);
+        *draft = NULL;
+    } else if (!*draft) {
+        rc = draft_open(fetch->db, DRAFT_DEFLATED, draft);
+    }
+    if (rc == ERR_OK && *draft)
+        rc = draft_write(*draft, data.data, data.size);
+    if (rc == ERR_CORRUPT)
+        rc = malformed("content that does not inflate");
+    fetch->bytes += data.size;
+    fetch->offset += data.size;
+    if (rc || state == 0)
+        return rc;
+    rc = *draft ? finish_draft(fetch) : ERR_OK;
+    fetch->at++;
+    fetch->offset = 0;
+    return rc;
+}
+
+static int fetch_some(const struct asker *asker, struct fetch *fetch, struct buf *answer)
+{
+    struct buf question = begin(ASK_CONTENT);
+    struct reader in;
+    size_t at = fetch->at;
+    uint64_t offset = fetch->offset;
+    buf_u64(&question, fetch->offset);
+    buf_varint(&question, fetch->count - fetch->at);
+    for (size_t i = fetch->at; i < fetch->count; i++)
+        buf_put(&question, fetch->guids[i].bytes, GUID_SIZE);
+    int rc = ask(asker, &question, answer, &in);
+    while (rc == ERR_OK && reader_left(&in))
+        rc = read_piece(&in, fetch);
+    if (rc == ERR_OK && fetch->at == at && fetch->offset == offset)
+        rc = malformed("no content");
+    return rc;
+}
+
+static int stage_above(struct draft **drafts, size_t count, size_t memory)
+{
+    size_t held = 0;
+    int rc = ERR_OK;
+    for (size_t i = 0; i < count; i++)
+        held += drafts[i] ? draft_memory(drafts[i]) : 0;
+    for (size_t i = 0; rc == ERR_OK && held > memory && i < count; i++) {
+        if (!drafts[i] || !draft_memory(drafts[i]))
+            continue;
+        held -= draft_memory(drafts[i]);
+        rc = draft_stage(drafts[i]);
+    }
+    return rc;
+}
+
+int ask_content(const struct asker *asker, struct db *db, const struct guid *guids, size_t count,
+                size_t memory, struct draft **drafts, uint64_t *bytes)
+{
+    struct fetch fetch = {.db = db, .guids = guids, .count = count, .drafts = drafts};
+    struct buf answer = {0};
+    int rc = ERR_OK;
+    memset(drafts, 0, count * sizeof(struct draft *));
+    while (rc == ERR_OK && fetch.at < count) {
+        rc = fetch_some(asker, &fetch, &answer);
+        if (rc == ERR_OK)
+            rc = stage_above(drafts, fetch.at, memory);
+    }
+    for (size_t i = 0; rc && i < count; i++) {
+        draft_close(drafts[i]);
+        drafts[i] = NULL;
+    }
+    if (bytes)
+        *bytes += fetch.bytes;
+    buf_free(&answer);
+    return rc;
+}
+
+struct compare {
+    const struct asker *asker;
+    uint64_t mailbox;
+    enum record_item item;
+    uint64_t base;
+    const struct own_sums *mine;
+};
+
+/* Of these ranges those that differ, in place. */
+static int compare_ranges(const struct compare *work, struct uid_range *ranges, size_t *count)
+{
+    struct record_sum *sums = calloc(2 * *count + 1, sizeof *sums);
+    size_t kept = 0;
+    if (!sums)
+        return fail(ERR_NOMEM, "out of memory");
+    struct record_sum *theirs = sums + *count;
+    int rc = work->mine->sums(work->mine->context, ranges, *count, sums);
+    if (rc == ERR_OK)
+        rc = ask_sums(work->asker, work->mailbox, work->item, work->base, ranges, *count, theirs);
+    for (size_t i = 0; rc == ERR_OK && i < *count; i++)
+        if (sums[i].count != theirs[i].count || sums[i].sum != theirs[i].sum)
+            ranges[kept++] = ranges[i];
+    free(sums);
+    *count = kept;
+    return rc;
+}
+
+/* Divides a range into at most `parts` of equal length, behind one another at `out`. */
+static size_t divide(struct uid_range range, size_t parts, struct uid_range *out)
+{
+    uint64_t length = (uint64_t)range.last - range.first + 1;
+    uint64_t step = (length + parts - 1) / parts;
+    size_t count = 0;
+    for (uint64_t first = range.first; first <= range.last; first += step) {
+        uint64_t last = first + step - 1 < range.last ? first + step - 1 : range.last;
+        out[count++] = (struct uid_range){.first = (uint32_t)first, .last = (uint32_t)last};
+    }
+    return count;
+}
+
+static int descend(const struct compare *work, struct uid_range *ranges, size_t count,
+                   struct uidset *differing)
+{
+    struct uid_range *parts = malloc(RANGES_PER_ASK * sizeof *parts);
+    int rc = parts ? ERR_OK : fail(ERR_NOMEM, "out of memory");
+    for (size_t at = 0; rc == ERR_OK && at < count;) {
+        size_t filled = 0;
+        for (; rc == ERR_OK && at < count && filled + FANOUT <= RANGES_PER_ASK; at++) {
+            if (ranges[at].last - ranges[at].first < SMALL_RANGE)
+                rc = uidset_add_range(differing, ranges[at].first, ranges[at].last);
+            else
+                filled += divide(ranges[at], FANOUT, parts + filled);
+        }
+        if (rc == ERR_OK && filled)
+            rc = compare_ranges(work, parts, &filled);
+        if (rc == ERR_OK && filled)
+            rc = descend(work, parts, filled, differing);
+    }
+    free(parts);
+    return rc;
+}
+
+int ask_differences(const struct asker *asker, uint64_t mailbox, enum record_item item,
+                    uint64_t base, uint32_t end, const struct own_sums *mine,
+                    struct uidset *differing)
+{
+    struct compare work = {
+        .asker = asker, .mailbox = mailbox, .item = item, .base = base, .mine = mine};
+    struct uid_range ranges[FIRST_FANOUT];
+    uidset_clear(differing);
+    if (end <= 1)
+        return ERR_OK;
+    struct uid_range all = {.first = 1, .last = end - 1};
+    size_t parts = end / SMALL_RANGE < FIRST_FANOUT ? end / SMALL_RANGE + 1 : FIRST_FANOUT;
+    size_t count = divide(all, parts, ranges);
+    int rc = compare_ranges(&work, ranges, &count);
+    return rc ? rc : descend(&work, ranges, count, differing);
+}
