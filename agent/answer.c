@@ -3,6 +3,7 @@
 #include "agent/ask.h"
 #include "base/err.h"
 #include "mailbox/content.h"
+#include "mailbox/count.h"
 #include "mailbox/keywords.h"
 #include "mailbox/undo.h"
 #include "mailbox/values.h"
@@ -53,7 +54,9 @@ static int answer_branch(struct tx *tx, struct answering *work)
     buf_u64(out, node->epoch.node);
     put_position(out, tx_window(tx)->base);
     put_position(out, tx_window(tx)->last);
+    buf_u64(out, (uint64_t)tx_window(tx)->last_time);
     buf_u64(out, node_digest(node));
+    buf_u8(out, node->discard);
     for (; (rc = epoch_next(tx_db(tx), &id, &epoch)) == ERR_OK; count++)
         epoch_encode(&epoch, &items);
     buf_varint(out, count);
@@ -136,36 +139,26 @@ static int answer_mailboxes(struct tx *tx, struct answering *work)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-static int put_now(struct tx *tx, const struct header *header, bool sound, struct buf *out)
+static void put_now(struct tx *tx, const struct header *header, bool sound, struct buf *out)
 {
     put_position(out, tx_window(tx)->last);
     buf_u8(out, sound);
     ask_encode_header(header, out);
-    return ERR_OK;
 }
 
-/* Whether the records give the header's digest. */
-static int prove(struct tx *tx, const struct header *header, bool *sound)
+static int put_former(struct tx *tx, const struct header *header, uint64_t base, struct buf *out)
 {
-    struct uid_range all = {.first = 1, .last = UINT32_MAX};
-    struct record_sum sum;
-    struct buf row = {0};
-    struct bytes user, key;
-    struct versioned value;
-    struct uidset uids = {0};
-    int rc = record_sums(tx_db(tx), header->number, RECORD_WHOLE, 0, &all, 1, &sum);
-    while (rc == ERR_OK &&
-           (rc = seen_next(tx_db(tx), header->id, &row, &user, &uids, &value)) == ERR_OK)
-        sum.sum += seen_digest(user, &uids, value.version);
-    buf_reset(&row);
-    rc = rc == ERR_END ? ERR_OK : rc;
-    while (rc == ERR_OK &&
-           (rc = meta_next(tx_db(tx), header->id, &row, &user, &key, &value)) == ERR_OK)
-        sum.sum += meta_digest(user, key, &value);
-    *sound = rc == ERR_END && sum.sum == header->items && sum.count == header->messages;
-    buf_free(&row);
-    uidset_free(&uids);
-    return rc == ERR_END || rc == ERR_CORRUPT ? ERR_OK : rc;
+    struct facts facts;
+    int rc = base ? undo_facts(tx, header, base, &facts) : ERR_TRIMMED;
+    if (rc && rc != ERR_TRIMMED)
+        return rc;
+    buf_u8(out, rc == ERR_OK);
+    if (rc)
+        return ERR_OK;
+    buf_u8(out, (uint8_t)facts.state);
+    buf_u32(out, facts.uidnext);
+    buf_bytes(out, name_encoded(&facts.name));
+    return ERR_OK;
 }
 
 static int answer_header(struct tx *tx, struct answering *work)
@@ -174,15 +167,17 @@ static int answer_header(struct tx *tx, struct answering *work)
     bool sound = false;
     uint64_t id = read_u64(&work->in);
     uint8_t wanted = read_u8(&work->in);
+    uint64_t base = read_u64(&work->in);
     if (!reader_done(&work->in))
         return malformed();
     int rc = header_get(tx_db(tx), id, &header);
     if (rc == ERR_OK && wanted)
-        rc = prove(tx, &header, &sound);
+        rc = count_proves(tx_db(tx), &header, &sound);
     if (rc)
         return rc;
     buf_u8(work->out, 1);
-    return put_now(tx, &header, sound, work->out);
+    put_now(tx, &header, sound, work->out);
+    return put_former(tx, &header, base, work->out);
 }
 
 /* A page of records: which ones, and how they are written. */
@@ -487,6 +482,8 @@ static int answer_values(struct tx *tx, struct answering *work)
     rc = fill_values(&page, &table);
     if (rc == ERR_OK || rc == ERR_END) {
         buf_u8(work->out, 1);
+        buf_u64(work->out, tx_window(tx)->last.modseq);
+        buf_u64(work->out, page.mailbox ? header.lastmodseq : tx_node(tx)->meta_modseq);
         buf_varint(work->out, page.count);
         buf_put(work->out, page.out.data, page.out.size);
         buf_varint(work->out, rc == ERR_END ? 0 : page.row.size + 1);

@@ -83,7 +83,9 @@ static int read_branch(struct reader *in, struct branch *branch)
     branch->epoch.node = read_u64(in);
     branch->base = read_position(in);
     branch->last = read_position(in);
+    branch->last_time = (int64_t)read_u64(in);
     branch->digest = read_u64(in);
+    branch->discard = read_u8(in) == 1;
     uint64_t count = read_varint(in);
     if (in->failed || role > ROLE_REPLICA || count > ANSWER_MAX / 40)
         return malformed("a branch");
@@ -225,7 +227,23 @@ static int read_now(struct reader *in, uint64_t mailbox, struct mailbox_state_no
     return rc == ERR_OK && now->header.id != mailbox ? malformed("another mailbox's header") : rc;
 }
 
-int ask_header(const struct asker *asker, uint64_t mailbox, bool prove,
+static int read_former(struct reader *in, struct mailbox_state_now *now)
+{
+    uint8_t known = read_u8(in);
+    now->former_known = known == 1;
+    now->former = (struct facts){0};
+    if (known != 1)
+        return known || in->failed ? malformed("a header") : ERR_OK;
+    uint8_t state = read_u8(in);
+    now->former.uidnext = read_u32(in);
+    struct bytes name = read_bytes(in);
+    if (in->failed || state > MAILBOX_PURGED || (name.size && name_decode(name, &now->former.name)))
+        return malformed("a header's former facts");
+    now->former.state = (enum mailbox_state)state;
+    return ERR_OK;
+}
+
+int ask_header(const struct asker *asker, uint64_t mailbox, bool prove, uint64_t base,
                struct mailbox_state_now *now)
 {
     struct buf question = begin(ASK_HEADER);
@@ -233,9 +251,12 @@ int ask_header(const struct asker *asker, uint64_t mailbox, bool prove,
     struct reader in;
     buf_u64(&question, mailbox);
     buf_u8(&question, prove);
+    buf_u64(&question, base);
     int rc = ask(asker, &question, &answer, &in);
     if (rc == ERR_OK)
         rc = read_now(&in, mailbox, now);
+    if (rc == ERR_OK)
+        rc = read_former(&in, now);
     if (rc == ERR_OK && !reader_done(&in))
         rc = malformed("a header");
     buf_free(&answer);
@@ -465,10 +486,12 @@ static int read_values(struct reader *in, struct merge_other *other, struct buf 
 }
 
 int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint64_t base,
-               struct merge_other *other)
+               struct merge_other *other, uint64_t *as_of)
 {
     struct buf answer = {0};
     struct buf row = {0};
+    uint64_t position = 0, changed = 0, first_changed = 0;
+    bool any = false;
     int rc = ERR_OK;
     while (rc == ERR_OK) {
         struct buf question = begin(ASK_VALUES);
@@ -478,9 +501,16 @@ int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint
         buf_u64(&question, base);
         buf_bytes(&question, buf_view(&row));
         rc = ask(asker, &question, &answer, &in);
-        if (rc == ERR_OK)
+        if (rc == ERR_OK) {
+            position = read_u64(&in);
+            changed = read_u64(&in);
+            first_changed = any ? first_changed : changed;
+            any = true;
             rc = read_values(&in, other, &row);
+        }
     }
+    if (as_of)
+        *as_of = changed == first_changed ? position : 0;
     buf_free(&answer);
     buf_free(&row);
     return rc == ERR_END ? ERR_OK : rc;
@@ -557,16 +587,9 @@ static int fetch_some(const struct asker *asker, struct fetch *fetch, struct buf
 static int stage_above(struct draft **drafts, size_t count, size_t memory)
 {
     size_t held = 0;
-    int rc = ERR_OK;
     for (size_t i = 0; i < count; i++)
         held += drafts[i] ? draft_memory(drafts[i]) : 0;
-    for (size_t i = 0; rc == ERR_OK && held > memory && i < count; i++) {
-        if (!drafts[i] || !draft_memory(drafts[i]))
-            continue;
-        held -= draft_memory(drafts[i]);
-        rc = draft_stage(drafts[i]);
-    }
-    return rc;
+    return held > memory ? draft_stage_all(drafts, count) : ERR_OK;
 }
 
 int ask_content(const struct asker *asker, struct db *db, const struct guid *guids, size_t count,

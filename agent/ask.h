@@ -41,7 +41,9 @@ struct branch {
     struct epoch_id epoch;
     struct position base; /* of the window */
     struct position last;
+    int64_t last_time; /* of the entry there */
     uint64_t digest;
+    bool discard;         /* what it changed by itself is to be thrown away */
     struct epoch *epochs; /* all that it knows */
     size_t epoch_count;
     struct mark *marks;
@@ -70,9 +72,11 @@ int ask_mailboxes(const struct asker *asker, uint64_t at,
 struct mailbox_state_now {
     struct header header;
     struct position position;
-    bool sound; /* its records give its digest; only when it was asked for */
+    bool sound;          /* its records give its digest; only when it was asked for */
+    bool former_known;   /* only where a base was asked for and the other's journal reaches back: */
+    struct facts former; /* state, name and UIDNEXT as of the base */
 };
-int ask_header(const struct asker *asker, uint64_t mailbox, bool prove,
+int ask_header(const struct asker *asker, uint64_t mailbox, bool prove, uint64_t base,
                struct mailbox_state_now *now);
 
 /* Records with a modseq above `since` among `uids` (NULL: all), tombstones included, in UID order.
@@ -94,10 +98,12 @@ int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
 int ask_sums(const struct asker *asker, uint64_t mailbox, enum record_item item, uint64_t base,
              const struct uid_range *ranges, size_t count, struct record_sum *sums);
 
-/* Seen sets and meta values (mailbox 0: the store's) with a modseq above `since`; what users saw
- * and unsaw after `base`, where the other's journal reaches back. Adds them to `other`. */
+/* Seen sets and meta values (mailbox 0: the store's) with a modseq above `since`; what users saw and
+ * unsaw after `base`, where the other's journal reaches back. Adds them to `other`. *as_of (may be
+ * NULL): the modseq of the other's journal when they were all as given; 0: they changed meanwhile.
+ */
 int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint64_t base,
-               struct merge_other *other);
+               struct merge_other *other, uint64_t *as_of);
 
 /* Content by GUID: finished drafts of this db for all that the other has; NULL in place of others.
  * At most ASK_CONTENT_MAX. What waits in memory is staged above `memory` bytes. */

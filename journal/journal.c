@@ -359,3 +359,58 @@ int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, uint64_t *re
         return rc;
     return *removed ? journal_window_save(txn, &window) : ERR_OK;
 }
+
+int journal_cut_back(struct db_txn *txn, uint64_t after, uint64_t most, uint64_t *removed)
+{
+    struct journal_window window;
+    struct db_cursor *cursor;
+    struct bytes found, value;
+    struct entry entry;
+    *removed = 0;
+    int rc = journal_window(txn, &window);
+    if (rc == ERR_OK && after < window.base.modseq)
+        rc = fail(ERR_TRIMMED, "modseq %llu: the journal begins behind %llu",
+                  (unsigned long long)after, (unsigned long long)window.base.modseq);
+    if (rc || window.last.modseq <= after)
+        return rc;
+    rc = db_cursor_open(txn, TABLE_JOURNAL, &cursor);
+    if (rc)
+        return rc;
+    while (rc == ERR_OK && *removed < most) {
+        rc = db_last(cursor, &found, &value);
+        if (rc == ERR_OK)
+            rc = decode_found(found, value, &entry, NULL);
+        if (rc || entry.modseq <= after)
+            break;
+        size_t size = value.size;
+        rc = db_cursor_delete(cursor);
+        window.entries--;
+        window.bytes -= size;
+        (*removed)++;
+    }
+    if (rc == ERR_OK)
+        rc = db_last(cursor, &found, &value);
+    if (rc == ERR_OK)
+        rc = decode_found(found, value, &entry, NULL);
+    db_cursor_close(cursor);
+    if (rc == ERR_OK) {
+        window.last = (struct position){.modseq = entry.modseq, .chain = entry.chain};
+        window.last_time = entry.time;
+    } else if (rc == ERR_END) {
+        window.last = window.base;
+        window.last_time = window.base_time;
+        rc = ERR_OK;
+    }
+    return rc ? rc : journal_window_save(txn, &window);
+}
+
+int journal_below(struct db_txn *txn, uint64_t modseq, struct entry *entry)
+{
+    struct db_cursor *cursor;
+    int rc = db_cursor_open(txn, TABLE_JOURNAL, &cursor);
+    if (rc)
+        return rc;
+    rc = entry_at_or_below(cursor, modseq, entry);
+    db_cursor_close(cursor);
+    return rc;
+}

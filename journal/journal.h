@@ -32,6 +32,9 @@ int journal_window_save(struct db_txn *txn, const struct journal_window *window)
  * held. */
 int journal_get(struct db_txn *txn, uint64_t modseq, struct entry *entry, struct bytes *encoded);
 
+/* The newest entry at or below `modseq` that is held. ERR_END: none is. */
+int journal_below(struct db_txn *txn, uint64_t modseq, struct entry *entry);
+
 /* Whether this position is on this journal: ERR_OK, ERR_TRIMMED (older than the window; it cannot
  * be told), ERR_END (it is not: another branch, or the future). */
 int journal_holds(struct db_txn *txn, struct position position);
@@ -61,6 +64,10 @@ int journal_at_time(struct db_txn *txn, int64_t time, uint64_t *modseq);
 /* Removes whole commits from the front, at most `most` entries, none above `up_to`. *removed tells
  * how many; 0 when done. */
 int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, uint64_t *removed);
+
+/* Removes entries above `after` from the end, at most `most`; *removed 0: done. For a replica whose
+ * own branch gives way to another. */
+int journal_cut_back(struct db_txn *txn, uint64_t after, uint64_t most, uint64_t *removed);
 
 /* Goes along entries of the window. */
 struct journal_cursor;

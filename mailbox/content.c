@@ -528,6 +528,71 @@ int draft_stage(struct draft *draft)
     return ERR_OK;
 }
 
+/* Everything that `draft` holds in memory, in a transaction of the caller's. */
+static int stage_whole(struct draft *draft, struct db_txn *txn)
+{
+    int rc = begin_staging(draft, txn);
+    uint32_t chunk = 0;
+    for (size_t at = 0; rc == ERR_OK && at < draft->waiting.size;) {
+        size_t size = chunk_size(draft->waiting.size - at);
+        rc = put_chunk(txn, draft->number, chunk++, draft->waiting.data + at, size);
+        at += size;
+    }
+    return rc;
+}
+
+static bool is_small(const struct draft *draft)
+{
+    return draft && draft->number == 0 && draft->waiting.size;
+}
+
+static int stage_small(struct draft **drafts, size_t count, struct db *db)
+{
+    struct db_txn *txn;
+    int rc = db_begin_write(db, &txn);
+    if (rc)
+        return rc;
+    for (size_t i = 0; rc == ERR_OK && i < count; i++)
+        if (is_small(drafts[i]))
+            rc = stage_whole(drafts[i], txn);
+    if (rc == ERR_OK)
+        rc = db_commit(txn);
+    else
+        db_abort(txn);
+    for (size_t i = 0; i < count; i++) {
+        if (!drafts[i] || !drafts[i]->waiting.size)
+            continue;
+        if (rc)
+            drafts[i]->number = 0;
+        else
+            buf_free(&drafts[i]->waiting);
+    }
+    return rc;
+}
+
+int draft_stage_all(struct draft **drafts, size_t count)
+{
+    struct db *db = NULL;
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < count; i++) {
+        if (drafts[i] && drafts[i]->number)
+            rc = draft_stage(drafts[i]);
+        if (rc || !is_small(drafts[i]))
+            continue;
+        db = drafts[i]->db;
+        if (!drafts[i]->owner)
+            rc = owner_lock_take(db_writer_lock(db), &drafts[i]->owner);
+    }
+    if (rc || !db)
+        return rc;
+    while ((rc = stage_small(drafts, count, db)) == ERR_AGAIN) {
+        rc = db_grow(db);
+        if (rc)
+            return rc;
+    }
+    return rc;
+}
+
 const struct guid *draft_guid(const struct draft *draft)
 {
     return &draft->guid;

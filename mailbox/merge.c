@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "mailbox/content.h"
+#include "mailbox/count.h"
 #include "mailbox/edit.h"
 #include "mailbox/keywords.h"
 #include "mailbox/stop.h"
@@ -102,45 +103,6 @@ void merge_other_sort(struct merge_other *other)
         qsort(other->records, other->count, sizeof *other->records, by_uid);
 }
 
-/* Counts and items as they are, for a header that cannot be trusted. */
-static int recount(struct tx *tx, const struct header *header, struct header *counted)
-{
-    struct record records[BATCH];
-    size_t count = BATCH;
-    struct buf row = {0};
-    struct bytes user, key;
-    struct versioned value;
-    struct uidset uids = {0};
-    int rc = ERR_OK;
-    *counted = (struct header){0};
-    for (uint32_t from = 1; rc == ERR_OK && count == BATCH && from;) {
-        rc = record_batch(tx->db, header->number, from, records, BATCH, &count);
-        for (size_t i = 0; rc == ERR_OK && i < count; i++) {
-            if (!record_live(&records[i])) {
-                counted->tombstones++;
-                continue;
-            }
-            counted->items += record_digest(&records[i]);
-            counted->messages++;
-            counted->bytes += records[i].size;
-            counted->unseen += !(records[i].flags & FLAG_SEEN);
-        }
-        from = count ? records[count - 1].uid + 1 : 0;
-    }
-    while (rc == ERR_OK &&
-           (rc = seen_next(tx->db, header->id, &row, &user, &uids, &value)) == ERR_OK)
-        counted->items += seen_digest(user, &uids, value.version);
-    buf_reset(&row);
-    if (rc == ERR_END)
-        rc = ERR_OK;
-    while (rc == ERR_OK &&
-           (rc = meta_next(tx->db, header->id, &row, &user, &key, &value)) == ERR_OK)
-        counted->items += meta_digest(user, key, &value);
-    uidset_free(&uids);
-    buf_free(&row);
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
 struct looking {
     uint64_t id;
     uint64_t base;
@@ -161,7 +123,7 @@ static int look(struct tx *tx, void *arg)
     found->facts = header.facts;
     found->forgotten =
         header.floor > header.facts.deletedmodseq ? header.floor : header.facts.deletedmodseq;
-    rc = recount(tx, &header, &counted);
+    rc = count_mailbox(tx->db, &header, &counted);
     found->sound = rc == ERR_OK && counted.items == header.items;
     if (rc && rc != ERR_CORRUPT)
         return rc;
@@ -643,7 +605,7 @@ static int settle_damage(struct merging *work)
     struct header *header = &work->box->header;
     if (!work->look->exists || work->look->sound)
         return ERR_OK;
-    int rc = recount(work->tx, header, &counted);
+    int rc = count_mailbox(work->tx->db, header, &counted);
     if (rc)
         return rc == ERR_CORRUPT ? ERR_OK : rc;
     bool exact = counted.items == header->items && counted.messages == header->messages;
@@ -697,14 +659,14 @@ static int do_action(struct merging *work, const struct merge_action *action)
 static int carry_out(struct merging *work)
 {
     int rc = ERR_OK;
-    for (int healing = 1; healing >= 0; healing--) {
+    for (int healing = 1; healing >= work->session->heal_only; healing--) {
         for (size_t i = 0; rc == ERR_OK && i < work->plan.count; i++)
             if ((work->plan.actions[i].kind == MERGE_HEAL) == healing)
                 rc = do_action(work, &work->plan.actions[i]);
         if (rc == ERR_OK && healing)
             rc = settle_damage(work);
     }
-    return rc ? rc : touch(work, &work->touched);
+    return rc || work->session->heal_only ? rc : touch(work, &work->touched);
 }
 
 /* UIDNEXT, UIDVALIDITY and DELETEDMODSEQ become the higher of the two. */
@@ -1061,7 +1023,7 @@ static int merge_records(struct merging *work)
         rc = make_plan(work);
     if (rc == ERR_OK)
         rc = carry_out(work);
-    return rc ? rc : raise_header(work);
+    return rc || work->session->heal_only ? rc : raise_header(work);
 }
 
 static int merge_box(struct merging *work)
@@ -1074,15 +1036,15 @@ static int merge_box(struct merging *work)
         return rc;
     name_print(&work->box->header.facts.name, &tx->node.owner, work->name);
     rc = merge_records(work);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && !work->session->heal_only)
         rc = merge_values(work);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && !work->session->heal_only)
         rc = merge_fate(work);
     work->counts = (struct merge_counts){.renumbered = work->plan.renumbered,
                                          .copied_back = work->plan.copied_back,
                                          .expunged = work->plan.expunged,
                                          .damaged = work->plan.damaged};
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && !work->session->heal_only)
         rc = write_mark(tx, work->box, work->session);
     return rc;
 }
@@ -1095,7 +1057,7 @@ static int merge_one(struct tx *tx, void *arg)
     work->box = NULL;
     work->skipped = work->independent = work->master_known = work->master_mail = false;
     tx->merging = true;
-    int rc = open_epoch(work);
+    int rc = work->session->heal_only ? ERR_OK : open_epoch(work);
     for (size_t i = 0; rc == ERR_OK && i < work->draft_count; i++)
         rc = draft_adopt(tx->db, work->drafts[i], NULL);
     if (rc == ERR_OK && work->other->header.id)
@@ -1133,6 +1095,39 @@ int merge_mailbox(struct store *store, struct merge_session *session,
     memcpy(name, work.name, sizeof work.name);
     run_free(&work);
     return rc;
+}
+
+struct discarding {
+    struct merge_session *session;
+    uint64_t mailbox;
+};
+
+static int discard(struct tx *tx, void *arg)
+{
+    struct discarding *work = arg;
+    struct merging opening = {.session = work->session, .tx = tx};
+    struct change *change;
+    struct box *box;
+    int rc = open_epoch(&opening);
+    if (rc == ERR_OK)
+        rc = tx_box(tx, work->mailbox, &box);
+    if (rc == ERR_OK && is_live(box->header.facts.state)) {
+        rc = edit_begin(tx, box, ENTRY_HEADER, &change);
+        if (rc == ERR_OK) {
+            uint32_t highest = tx->node.last_uidvalidity;
+            change->after.uidvalidity = highest < UINT32_MAX ? highest + 1 : highest;
+            rc = edit_finish(tx, box, change, true);
+        }
+    }
+    if (rc == ERR_OK || rc == ERR_END)
+        work->session->opened = opening.opened;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+int merge_discard(struct store *store, struct merge_session *session, uint64_t mailbox)
+{
+    struct discarding work = {.session = session, .mailbox = mailbox};
+    return session->dry_run ? ERR_OK : store_commit(store, discard, &work, NULL);
 }
 
 static int finish(struct tx *tx, void *arg)

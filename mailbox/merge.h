@@ -70,6 +70,7 @@ struct merge_session {
     uint64_t base_replica; /* the replica's last entry that the master knows */
     bool base_known;
     bool dry_run; /* nothing is committed */
+    bool heal_only; /* the replica changed nothing: only what the master lost by damage comes back */
     /* For the mark and the epoch that the merge opens. */
     struct epoch_id epoch;      /* the replica's */
     struct position position;   /* the replica's */
@@ -99,6 +100,9 @@ int merge_mailbox(struct store *store, struct merge_session *session,
                   const struct merge_other *other, const struct merge_look *look,
                   struct draft **drafts, size_t draft_count, struct merge_counts *counts,
                   char name[NAME_TEXT_SIZE]);
+/* Instead: what the replica did to this mailbox is thrown away. Its clients may have seen what the
+ * master's never will, so UIDVALIDITY is raised. */
+int merge_discard(struct store *store, struct merge_session *session, uint64_t mailbox);
 /* The last step: a mark for the whole store, when anything was taken in. */
 int merge_finish(struct store *store, struct merge_session *session);
 

@@ -105,6 +105,8 @@ static int apply_stopped(struct tx *tx, const struct entry *entry)
         return rc;
     struct header before = box->header;
     rc = apply_change(tx, box, &facts);
+    if (rc == ERR_OK && facts.after.state == MAILBOX_PURGED && (facts.facts_changed & FACT_STATE))
+        rc = repair_leave_records(tx, box);
     box->header.lastmodseq = before.lastmodseq;
     box->header.changed = before.changed;
     return rc;

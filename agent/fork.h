@@ -1,0 +1,31 @@
+/* Where two nodes' journals went apart. */
+#ifndef SHIPLOG_AGENT_FORK_H
+#define SHIPLOG_AGENT_FORK_H
+
+#include "agent/ask.h"
+
+struct fork {
+    bool same_store;
+    bool on_journal; /* the follower's position is on the journal here: it only lags, if that */
+    bool behind;     /* the follower is further than this node ever was, in an epoch of this node's */
+    bool later;      /* it follows another master of a later epoch that is not known here */
+    bool common_known;
+    struct position common; /* the last position that both share */
+    bool taken;             /* all that the follower has was taken in by a merge before */
+    /* What counts as made before the two went apart (mailbox/rules.h); for a single mailbox, see
+     * fork_bases(). */
+    bool base_known;
+    uint64_t base_master;
+    uint64_t base_replica;
+};
+
+/* `mine`, `theirs`: as ask_branch() gives. Asks the follower for chains. */
+int fork_find(struct store *store, const struct asker *follower, const struct branch *mine,
+              const struct branch *theirs, struct fork *fork);
+/* The bases for one mailbox: a merge that was cut off may have taken in some mailboxes more. */
+void fork_bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
+                uint64_t mailbox, uint64_t *base_master, uint64_t *base_replica);
+/* The epoch that a position of this branch belongs to. */
+struct epoch_id fork_epoch_at(const struct branch *branch, uint64_t modseq);
+
+#endif

@@ -1,0 +1,561 @@
+/* Happy path: what the upstream knows of epochs and marks is taken over; the journal goes back to
+ * what both share, or begins anew; then each stopped mailbox is rebuilt: its records that changed at
+ * the upstream since are fetched, pass after pass, until one pass is a single answer, which gives
+ * the moment as of which the mailbox will be equal; the upstream's digest of that moment proves it.
+ *
+ * Where it does not prove it, sums over ranges of UIDs show where the two differ, and these records
+ * are fetched whatever their modseq: the upstream purged tombstones, or one end is damaged. More
+ * differences than fit one transaction are put aside, under another local number.
+ */
+#include "agent/make_equal.h"
+
+#include "base/err.h"
+#include "mailbox/content.h"
+#include "mailbox/repair.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IN_PLACE_MOST 4096u         /* records that are changed in one transaction */
+#define BATCH 1024u                 /* records that go aside in one transaction */
+#define DRAFT_MEMORY (4u << 20)     /* bytes of content that wait in memory */
+#define PASSES_MOST 64u             /* over a mailbox that changes meanwhile */
+#define TRIES_MOST 4u
+
+/* One mailbox that is being rebuilt. */
+struct rebuild {
+    struct store *store;
+    const struct asker *upstream;
+    struct stop stop;
+    uint64_t since;
+    bool since_known;
+    uint32_t aside; /* local number; 0: it is changed in place */
+    struct merge_other diff;
+    struct uidset gone;
+    struct mailbox_state_now now;
+    struct header counted;
+    bool all_values;
+    uint64_t records;
+    uint64_t bytes;
+    uint64_t expunged;
+};
+
+static void rebuild_free(struct rebuild *work)
+{
+    merge_other_free(&work->diff);
+    uidset_free(&work->gone);
+}
+
+struct guids {
+    struct guid *all;
+    size_t count;
+};
+
+static int by_guid(const void *a, const void *b)
+{
+    return guid_compare(a, b);
+}
+
+struct lacking {
+    const struct merge_other *diff;
+    struct guids *guids;
+};
+
+/* Which content of live records this store lacks. */
+static int find_lacking(struct tx *tx, void *arg)
+{
+    struct lacking *work = arg;
+    struct guids *guids = work->guids;
+    guids->count = 0;
+    for (size_t i = 0; i < work->diff->count; i++) {
+        const struct record *record = &work->diff->records[i].record;
+        struct content content;
+        int rc = content_get(tx_db(tx), &record->guid, &content);
+        if (rc && rc != ERR_END)
+            return rc;
+        if (record_live(record) && (rc == ERR_END || content.number == 0))
+            guids->all[guids->count++] = record->guid;
+    }
+    return ERR_OK;
+}
+
+static int lacking_guids(struct rebuild *work, struct guids *guids)
+{
+    guids->all = malloc((work->diff.count + 1) * sizeof *guids->all);
+    guids->count = 0;
+    if (!guids->all)
+        return fail(ERR_NOMEM, "out of memory");
+    struct lacking lacking = {.diff = &work->diff, .guids = guids};
+    int rc = store_read(work->store, find_lacking, &lacking);
+    if (rc || !guids->count)
+        return rc;
+    qsort(guids->all, guids->count, sizeof *guids->all, by_guid);
+    size_t kept = 1;
+    for (size_t i = 1; i < guids->count; i++)
+        if (!guid_equal(&guids->all[i], &guids->all[kept - 1]))
+            guids->all[kept++] = guids->all[i];
+    guids->count = kept;
+    return ERR_OK;
+}
+
+static void close_drafts(struct draft **drafts, size_t count)
+{
+    for (size_t i = 0; drafts && i < count; i++)
+        draft_close(drafts[i]);
+    free(drafts);
+}
+
+/* Content for the records of `diff`; NULLs stand for what the upstream has not got. */
+static int fetch_content(struct rebuild *work, struct draft ***out, size_t *count)
+{
+    struct guids guids = {0};
+    int rc = lacking_guids(work, &guids);
+    struct draft **drafts = calloc(guids.count + 1, sizeof(struct draft *));
+    *out = NULL;
+    *count = guids.count;
+    if (rc == ERR_OK && !drafts)
+        rc = fail(ERR_NOMEM, "out of memory");
+    for (size_t at = 0; rc == ERR_OK && at < guids.count; at += ASK_CONTENT_MAX) {
+        size_t some = guids.count - at < ASK_CONTENT_MAX ? guids.count - at : ASK_CONTENT_MAX;
+        rc = ask_content(work->upstream, store_db(work->store), guids.all + at, some, DRAFT_MEMORY,
+                         drafts + at, &work->bytes);
+        if (rc == ERR_OK && at + some < guids.count)
+            rc = draft_stage_all(drafts + at, some);
+    }
+    free(guids.all);
+    if (rc)
+        close_drafts(drafts, *count);
+    else
+        *out = drafts;
+    return rc;
+}
+
+/* The differences so far go aside, and are forgotten. */
+static int flush_aside(struct rebuild *work)
+{
+    struct draft **drafts;
+    size_t count;
+    uint64_t expunged = 0;
+    if (!work->aside) {
+        uint32_t from = 1;
+        int rc = repair_begin_aside(work->store, work->stop.mailbox, &work->aside);
+        while (rc == ERR_OK && from)
+            rc = repair_copy_aside(work->store, work->stop.mailbox, work->aside, &from);
+        if (rc)
+            return rc;
+    }
+    int rc = fetch_content(work, &drafts, &count);
+    if (rc)
+        return rc;
+    rc = repair_put_aside(work->store, work->aside, &work->diff, &work->gone, drafts, count,
+                          &expunged);
+    work->expunged += expunged;
+    close_drafts(drafts, count);
+    merge_other_free(&work->diff);
+    uidset_clear(&work->gone);
+    return rc;
+}
+
+/* A record that came: instead of what an earlier pass had brought. */
+static int take_record(const struct record_line *line, void *arg)
+{
+    struct rebuild *work = arg;
+    uint32_t uid = line->record.uid;
+    int rc = uidset_remove_range(&work->gone, uid, uid);
+    work->records++;
+    for (size_t i = 0; rc == ERR_OK && i < work->diff.count; i++) {
+        if (work->diff.records[i].record.uid != uid)
+            continue;
+        work->diff.records[i] = work->diff.records[--work->diff.count];
+        break;
+    }
+    if (rc == ERR_OK)
+        rc = merge_other_add(&work->diff, &line->record, line->keywords, NULL, bytes_of(NULL, 0));
+    size_t most = work->aside ? BATCH : IN_PLACE_MOST;
+    return rc == ERR_OK && work->diff.count > most ? flush_aside(work) : rc;
+}
+
+/* What changed at the upstream since then, until one answer holds all that is new. */
+static int fetch_changes(struct rebuild *work)
+{
+    uint64_t since = work->since;
+    for (unsigned pass = 0; pass < PASSES_MOST; pass++) {
+        struct mailbox_state_now first, last;
+        int rc = ask_records(work->upstream, work->stop.mailbox, since, NULL, 0, take_record, work,
+                             &first, &last);
+        if (rc)
+            return rc;
+        work->now = last;
+        if (position_equal(first.position, last.position) ||
+            last.header.lastmodseq <= first.position.modseq)
+            return ERR_OK;
+        since = first.position.modseq;
+    }
+    return fail(ERR_BUSY, "mailbox id:%016llx: it changes faster than it can be read",
+                (unsigned long long)work->stop.mailbox);
+}
+
+struct summing {
+    struct rebuild *work;
+    const struct uid_range *ranges;
+    size_t count;
+    struct record_sum *sums;
+};
+
+static void adjust(const struct summing *sums, uint32_t uid, const struct record *record,
+                   uint64_t sign)
+{
+    size_t low = 0, high = sums->count;
+    if (!record_live(record))
+        return;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (uid > sums->ranges[middle].last)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == sums->count || uid < sums->ranges[low].first)
+        return;
+    sums->sums[low].sum += sign * record_digest(record);
+    sums->sums[low].count += sign;
+}
+
+static int sum_rows(struct tx *tx, void *arg)
+{
+    struct summing *sums = arg;
+    struct rebuild *work = sums->work;
+    struct header header;
+    struct record before;
+    uint32_t uid;
+    int rc = header_get(tx_db(tx), work->stop.mailbox, &header);
+    if (rc == ERR_END)
+        header = (struct header){0};
+    else if (rc)
+        return rc;
+    uint32_t number = work->aside ? work->aside : header.number;
+    rc = record_sums(tx_db(tx), number, RECORD_WHOLE, 0, sums->ranges, sums->count, sums->sums);
+    for (size_t i = 0; rc == ERR_OK && i < work->diff.count; i++) {
+        struct record after = work->diff.records[i].record;
+        after.keywords = keywords_hash(work->diff.records[i].keywords);
+        if (record_get(tx_db(tx), number, after.uid, &before) == ERR_OK)
+            adjust(sums, after.uid, &before, (uint64_t)-1);
+        adjust(sums, after.uid, &after, 1);
+    }
+    for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(&work->gone, at, &uid); at = uid + 1)
+        if (record_get(tx_db(tx), number, uid, &before) == ERR_OK)
+            adjust(sums, uid, &before, (uint64_t)-1);
+    return rc;
+}
+
+/* The sums as they will be with the differences that are known so far. */
+static int own_sums(void *context, const struct uid_range *ranges, size_t count,
+                    struct record_sum *sums)
+{
+    struct rebuild *work = context;
+    struct summing summing = {.work = work, .ranges = ranges, .count = count, .sums = sums};
+    return store_read(work->store, sum_rows, &summing);
+}
+
+struct living {
+    struct rebuild *work;
+    const struct uidset *among;
+    struct uidset *uids;
+};
+
+static int find_living(struct tx *tx, void *arg)
+{
+    struct living *living = arg;
+    struct header header;
+    uidset_clear(living->uids);
+    int rc = header_get(tx_db(tx), living->work->stop.mailbox, &header);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    uint32_t number = living->work->aside ? living->work->aside : header.number;
+    for (size_t i = 0; rc == ERR_OK && i < living->among->count; i++)
+        rc = record_changed(tx_db(tx), number, 0, living->among->ranges[i].first,
+                            living->among->ranges[i].last, SIZE_MAX, living->uids);
+    return rc;
+}
+
+/* Everything that the upstream has where the two differ; what it has not got is gone. */
+static int fetch_differing(struct rebuild *work, const struct uidset *differing)
+{
+    struct uidset here = {0};
+    struct living living = {.work = work, .among = differing, .uids = &here};
+    int rc = store_read(work->store, find_living, &living);
+    for (size_t i = 0; rc == ERR_OK && i < here.count; i++)
+        rc = uidset_add_range(&work->gone, here.ranges[i].first, here.ranges[i].last);
+    uidset_free(&here);
+    if (rc == ERR_OK)
+        rc = ask_records(work->upstream, work->stop.mailbox, 0, differing, 0, take_record, work,
+                         NULL, &work->now);
+    return rc;
+}
+
+static int compare(struct rebuild *work)
+{
+    struct uidset differing = {0};
+    const struct own_sums mine = {.sums = own_sums, .context = work};
+    struct mailbox_state_now now;
+    int rc = ask_header(work->upstream, work->stop.mailbox, false, 0, &now);
+    if (rc == ERR_OK)
+        rc = ask_differences(work->upstream, work->stop.mailbox, RECORD_WHOLE, 0, UINT32_MAX, &mine,
+                             &differing);
+    if (rc == ERR_OK && differing.count)
+        rc = fetch_differing(work, &differing);
+    uidset_free(&differing);
+    if (rc == ERR_OK) {
+        work->since = now.position.modseq;
+        rc = fetch_changes(work);
+    }
+    return rc;
+}
+
+static int apply(struct rebuild *work)
+{
+    struct draft **drafts;
+    size_t count;
+    uint64_t expunged = 0;
+    int rc = work->aside && work->diff.count ? flush_aside(work) : ERR_OK;
+    if (rc == ERR_OK)
+        rc = fetch_content(work, &drafts, &count);
+    if (rc)
+        return rc;
+    struct repair_change change = {
+        .header = work->now.header,
+        .as_of = work->now.position.modseq,
+        .other = &work->diff,
+        .gone = &work->gone,
+        .floor = work->since_known ? 0 : work->now.header.facts.highestmodseq,
+        .all_values = work->all_values,
+        .drafts = drafts,
+        .draft_count = count,
+        .expunged = &expunged,
+    };
+    rc = repair_count(work->store, work->stop.mailbox, &change.counted);
+    if (rc == ERR_CORRUPT)
+        rc = fail(ERR_DIFFERS, "%s", err_message());
+    if (rc == ERR_OK)
+        rc = repair_apply(work->store, &change);
+    work->expunged += rc == ERR_OK ? expunged : 0;
+    close_drafts(drafts, count);
+    return rc;
+}
+
+static void forget_values(struct merge_other *other)
+{
+    struct merge_other values = {.seen = other->seen,
+                                 .seen_count = other->seen_count,
+                                 .metas = other->metas,
+                                 .meta_count = other->meta_count};
+    other->seen = NULL;
+    other->metas = NULL;
+    other->seen_count = other->meta_count = 0;
+    merge_other_free(&values);
+}
+
+static int fetch_values(struct rebuild *work)
+{
+    forget_values(&work->diff);
+    return ask_values(work->upstream, work->stop.mailbox, work->all_values ? 0 : work->since, 0,
+                      &work->diff, NULL);
+}
+
+/* Each try after the first one compares everything. */
+static int rebuild_records(struct rebuild *work)
+{
+    uint64_t since = work->since;
+    int rc = work->since_known ? fetch_changes(work) : compare(work);
+    work->since = since;
+    work->all_values = !work->since_known;
+    for (unsigned tries = 1; rc == ERR_OK; tries++) {
+        if (work->aside)
+            rc = flush_aside(work);
+        if (rc == ERR_OK)
+            rc = fetch_values(work);
+        if (rc == ERR_OK)
+            rc = apply(work);
+        if (rc != ERR_DIFFERS || tries == TRIES_MOST)
+            return rc;
+        work->all_values = true;
+        rc = compare(work);
+    }
+    return rc;
+}
+
+static int get_name(struct tx *tx, void *arg)
+{
+    struct equal_line *line = arg;
+    struct header header;
+    static _Thread_local char name[NAME_TEXT_SIZE];
+    int rc = header_get(tx_db(tx), line->mailbox, &header);
+    snprintf(name, sizeof name, "id:%016llx", (unsigned long long)line->mailbox);
+    if (rc == ERR_OK)
+        name_print(&header.facts.name, &tx_node(tx)->owner, name);
+    line->name = name;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int tell(struct rebuild *work, struct equal_report *report, bool done)
+{
+    struct equal_line line = {.mailbox = work->stop.mailbox,
+                              .reason = work->stop.reason,
+                              .records = work->records,
+                              .bytes = work->bytes,
+                              .expunged = work->expunged,
+                              .done = done};
+    if (!report->mailbox)
+        return ERR_OK;
+    int rc = store_read(work->store, get_name, &line);
+    if (rc == ERR_OK)
+        report->mailbox(report->arg, &line);
+    return rc;
+}
+
+/* Whether this store holds any record of the mailbox: else all is new. */
+static int is_empty(struct tx *tx, void *arg)
+{
+    struct rebuild *work = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), work->stop.mailbox, &header);
+    bool empty = rc == ERR_END || (rc == ERR_OK && !header.messages && !header.tombstones);
+    work->since_known = work->since > 0 || empty;
+    if (empty)
+        work->since = 0;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int rebuild_mailbox(struct store *store, const struct asker *upstream,
+                           const struct stop *stop, struct equal_report *report)
+{
+    struct rebuild work = {
+        .store = store, .upstream = upstream, .stop = *stop, .since = stop->modseq - 1};
+    int rc = store_read(store, is_empty, &work);
+    if (rc == ERR_OK)
+        rc = rebuild_records(&work);
+    if (rc == ERR_END) /* the upstream has no such mailbox */
+        rc = repair_remove(store, stop->mailbox);
+    else if (rc == ERR_OK)
+        rc = tell(&work, report, true);
+    else if (rc == ERR_DIFFERS || rc == ERR_BUSY)
+        rc = tell(&work, report, false);
+    rebuild_free(&work);
+    return rc;
+}
+
+static int rebuild_values(struct store *store, const struct asker *upstream)
+{
+    for (unsigned tries = 0; tries < TRIES_MOST; tries++) {
+        struct merge_other other = {0};
+        uint64_t as_of;
+        int rc = ask_values(upstream, 0, 0, 0, &other, &as_of);
+        if (rc == ERR_OK && as_of)
+            rc = repair_values(store, &other, as_of);
+        merge_other_free(&other);
+        if (rc || as_of)
+            return rc;
+    }
+    return ERR_OK;
+}
+
+struct next_stop {
+    uint64_t id;
+    struct stop stop;
+    bool end;
+};
+
+static int find_next(struct tx *tx, void *arg)
+{
+    struct next_stop *next = arg;
+    int rc;
+    do {
+        rc = stop_next(tx_db(tx), &next->id, &next->stop);
+    } while (rc == ERR_OK && next->stop.state != STOP_WAITING);
+    next->end = rc == ERR_END;
+    return next->end ? ERR_OK : rc;
+}
+
+static int rebuild_all(struct store *store, const struct asker *upstream,
+                       struct equal_report *report)
+{
+    struct next_stop next = {0};
+    for (;;) {
+        int rc = store_read(store, find_next, &next);
+        if (rc || next.end)
+            return rc;
+        rc = next.stop.mailbox ? rebuild_mailbox(store, upstream, &next.stop, report)
+                               : rebuild_values(store, upstream);
+        if (rc)
+            return rc;
+    }
+}
+
+struct snapshot {
+    struct repair_mailbox *all;
+    size_t count;
+    size_t capacity;
+};
+
+static int add_mailbox(const struct mailbox_line *line, void *arg)
+{
+    struct snapshot *snapshot = arg;
+    if (line->state == MAILBOX_NONE || line->state == MAILBOX_PURGED)
+        return ERR_OK;
+    if (snapshot->count == snapshot->capacity) {
+        size_t capacity = snapshot->capacity ? snapshot->capacity * 2 : 64;
+        struct repair_mailbox *all = realloc(snapshot->all, capacity * sizeof *all);
+        if (!all)
+            return fail(ERR_NOMEM, "out of memory");
+        snapshot->all = all;
+        snapshot->capacity = capacity;
+    }
+    snapshot->all[snapshot->count++] = (struct repair_mailbox){
+        .id = line->id, .digest = line->digest, .state = line->state, .name = line->name};
+    return ERR_OK;
+}
+
+static int reset(struct store *store, const struct asker *upstream, const struct plan *plan)
+{
+    struct snapshot snapshot = {0};
+    int rc = ask_mailboxes(upstream, plan->at.modseq, add_mailbox, &snapshot);
+    struct repair_reset work = {.store_id = plan->store_id,
+                                .at = plan->at,
+                                .time = plan->time,
+                                .epoch = plan->epoch,
+                                .mailboxes = snapshot.all,
+                                .count = snapshot.count,
+                                .since = plan->since,
+                                .reason = plan->reason};
+    if (rc == ERR_OK)
+        rc = repair_reset(store, &work);
+    free(snapshot.all);
+    return rc;
+}
+
+static int learn(struct store *store, const struct asker *upstream)
+{
+    struct branch branch;
+    int rc = ask_branch(upstream, &branch);
+    if (rc)
+        return rc == ERR_END ? fail(ERR_PROTOCOL, "the upstream does not know itself") : rc;
+    rc = repair_learn(store, branch.epochs, branch.epoch_count, branch.marks, branch.mark_count);
+    branch_free(&branch);
+    return rc;
+}
+
+int make_equal(struct store *store, const struct asker *upstream, const struct plan *plan,
+               struct equal_report *report)
+{
+    int rc = learn(store, upstream);
+    if (rc == ERR_OK && plan->own_after != UINT64_MAX)
+        rc = repair_set_aside(store, plan->own_after, &report->aside);
+    if (rc == ERR_OK)
+        rc = plan->kind == PLAN_RESET
+                 ? reset(store, upstream, plan)
+                 : repair_rewind(store, plan->at, plan->epoch, plan->reason);
+    if (rc == ERR_OK)
+        rc = rebuild_all(store, upstream, report);
+    return rc ? rc : repair_sweep(store);
+}

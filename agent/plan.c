@@ -1,0 +1,102 @@
+#include "agent/plan.h"
+
+#include "base/err.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void plan_free(struct plan *plan)
+{
+    free(plan->lines);
+    plan->lines = NULL;
+    plan->line_count = 0;
+}
+
+int plan_add(struct plan *plan, const struct plan_line *line)
+{
+    if (plan->line_count == PLAN_LINES_MAX)
+        return ERR_OK;
+    struct plan_line *lines = realloc(plan->lines, (plan->line_count + 1) * sizeof *lines);
+    if (!lines)
+        return fail(ERR_NOMEM, "out of memory");
+    plan->lines = lines;
+    lines[plan->line_count++] = *line;
+    return ERR_OK;
+}
+
+static void encode_line(const struct plan_line *line, struct buf *out)
+{
+    buf_u64(out, line->mailbox);
+    buf_bytes(out, bytes_text(line->name));
+    buf_varint(out, line->renumbered);
+    buf_varint(out, line->copied_back);
+    buf_varint(out, line->expunged);
+    buf_varint(out, line->damaged);
+}
+
+void plan_encode(const struct plan *plan, struct buf *out)
+{
+    buf_u8(out, (uint8_t)plan->kind);
+    buf_u64(out, plan->store_id);
+    buf_u64(out, plan->at.modseq);
+    buf_u64(out, plan->at.chain);
+    buf_u64(out, (uint64_t)plan->time);
+    buf_varint(out, plan->epoch.number);
+    buf_u64(out, plan->epoch.node);
+    buf_u64(out, plan->since);
+    buf_u64(out, plan->own_after);
+    buf_bytes(out, bytes_text(plan->reason));
+    buf_varint(out, plan->line_count);
+    for (size_t i = 0; i < plan->line_count; i++)
+        encode_line(&plan->lines[i], out);
+}
+
+static int malformed(void)
+{
+    return fail(ERR_PROTOCOL, "malformed plan of a repair");
+}
+
+static int decode_line(struct reader *in, struct plan *plan)
+{
+    struct plan_line line = {.mailbox = read_u64(in)};
+    struct bytes name = read_bytes(in);
+    line.renumbered = read_varint(in);
+    line.copied_back = read_varint(in);
+    line.expunged = read_varint(in);
+    line.damaged = read_varint(in);
+    if (in->failed || name.size >= sizeof line.name || (name.size && memchr(name.data, 0, name.size)))
+        return malformed();
+    memcpy(line.name, name.data, name.size);
+    return plan_add(plan, &line);
+}
+
+int plan_decode(struct bytes from, struct plan *plan)
+{
+    struct reader in = reader_of(from);
+    *plan = (struct plan){0};
+    uint8_t kind = read_u8(&in);
+    plan->kind = kind == PLAN_RESET ? PLAN_RESET : PLAN_REWIND;
+    plan->store_id = read_u64(&in);
+    plan->at.modseq = read_u64(&in);
+    plan->at.chain = read_u64(&in);
+    plan->time = (int64_t)read_u64(&in);
+    plan->epoch.number = read_varint32(&in);
+    plan->epoch.node = read_u64(&in);
+    plan->since = read_u64(&in);
+    plan->own_after = read_u64(&in);
+    struct bytes reason = read_bytes(&in);
+    uint64_t count = read_varint(&in);
+    if (in.failed || kind > PLAN_RESET || plan->store_id == 0 || reason.size >= PLAN_REASON_SIZE ||
+        (reason.size && memchr(reason.data, 0, reason.size)) || count > PLAN_LINES_MAX)
+        return malformed();
+    memcpy(plan->reason, reason.data, reason.size);
+    int rc = ERR_OK;
+    for (uint64_t i = 0; rc == ERR_OK && i < count; i++)
+        rc = decode_line(&in, plan);
+    if (rc == ERR_OK && !reader_done(&in))
+        rc = malformed();
+    if (rc)
+        plan_free(plan);
+    return rc;
+}

@@ -1,0 +1,634 @@
+/* Happy path: both ends' branches are compared; mailboxes that the follower changed after the last
+ * common position are fetched as far as they were changed, with the content that is lacking here,
+ * and each is merged in one commit; a last mark says that all of the branch was taken in. The plan
+ * then names a position that is held for the follower by its slot.
+ *
+ * A follower that changed nothing, or whose changes a merge has taken in before, is only told how to
+ * become equal.
+ */
+#include "agent/take_in.h"
+
+#include "agent/answer.h"
+#include "agent/fork.h"
+#include "base/err.h"
+#include "base/times.h"
+#include "journal/slots.h"
+#include "mailbox/content.h"
+#include "mailbox/count.h"
+#include "mailbox/role.h"
+#include "mailbox/stop.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DRAFT_MEMORY (4u << 20) /* bytes of content that wait in memory */
+
+struct taking {
+    struct store *store;
+    const struct asker *follower;
+    const struct take_in *options;
+    struct branch mine;
+    struct branch theirs;
+    struct fork fork;
+    struct plan *plan;
+    struct merge_session session;
+    struct epoch *foreign; /* the follower's epochs that are not known here */
+    size_t foreign_count;
+    uint64_t *candidates; /* mailboxes that may have to be merged */
+    size_t candidate_count;
+    bool store_values; /* the store's own values changed there */
+    uint64_t proven; /* base unknown: entries up to here are known to be common */
+};
+
+static void taking_free(struct taking *work)
+{
+    branch_free(&work->mine);
+    branch_free(&work->theirs);
+    free(work->foreign);
+    free(work->candidates);
+}
+
+static int ask_own(void *context, struct bytes question, struct buf *out)
+{
+    return answer(context, question, out);
+}
+
+static void give_reason(struct plan *plan, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void give_reason(struct plan *plan, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(plan->reason, sizeof plan->reason, format, args);
+    va_end(args);
+}
+
+static void explain(struct taking *work)
+{
+    const struct position *last = &work->theirs.last;
+    const struct fork *fork = &work->fork;
+    if (!fork->same_store)
+        give_reason(work->plan, work->theirs.store_id ? "a store with a history of its own"
+                                                      : "an empty replica");
+    else if (fork->on_journal)
+        give_reason(work->plan, "damage");
+    else if (fork->common_known && fork->common.modseq == last->modseq)
+        give_reason(work->plan, "gap: the replica is at %llu, the journal begins behind %llu",
+                    (unsigned long long)last->modseq,
+                    (unsigned long long)work->mine.base.modseq);
+    else if (fork->common_known)
+        give_reason(work->plan, "fork: both share entries up to %llu, the replica went on to %llu",
+                    (unsigned long long)fork->common.modseq, (unsigned long long)last->modseq);
+    else
+        give_reason(work->plan, "fork at an unknown position: the replica is at %llu",
+                    (unsigned long long)last->modseq);
+}
+
+/* What the follower shows may mean that this node must not write, or cannot feed it. */
+static int check_relation(struct taking *work)
+{
+    const struct fork *fork = &work->fork;
+    const char *path = store_path(work->store);
+    bool master = work->mine.role == ROLE_MASTER;
+    if (!fork->same_store && work->theirs.store_id && !work->options->adopt)
+        return fail(ERR_REFUSED, "another store: %016llx here, %016llx there (--adopt takes it in)",
+                    (unsigned long long)work->mine.store_id,
+                    (unsigned long long)work->theirs.store_id);
+    if (fork->later && master) {
+        int rc = store_fence(work->store, FENCE_EPOCH);
+        return rc ? rc
+                  : fail(ERR_REFUSED,
+                         "%s: fenced: the replica follows a later epoch (%u:%016llx): demote this "
+                         "node, or promote it again",
+                         path, work->theirs.epoch.number,
+                         (unsigned long long)work->theirs.epoch.node);
+    }
+    if (fork->behind && master && work->mine.epoch.node == work->mine.node_id) {
+        int rc = store_fence(work->store, FENCE_BEHIND);
+        return rc ? rc
+                  : fail(ERR_REFUSED,
+                         "%s: fenced: the replica is at %llu, this master never came further than "
+                         "%llu: it has lost commits; promote it to take them back",
+                         path, (unsigned long long)work->theirs.last.modseq,
+                         (unsigned long long)work->mine.last.modseq);
+    }
+    if (!master && (fork->later || fork->behind))
+        return fail(ERR_REFUSED, "%s: a replica that is behind its follower", path);
+    return ERR_OK;
+}
+
+static int add_candidate(struct taking *work, uint64_t id)
+{
+    uint64_t *all = realloc(work->candidates, (work->candidate_count + 1) * sizeof *all);
+    if (!all)
+        return fail(ERR_NOMEM, "out of memory");
+    work->candidates = all;
+    all[work->candidate_count++] = id;
+    return ERR_OK;
+}
+
+struct own_header {
+    uint64_t id;
+    struct header header;
+    bool exists;
+    bool damaged; /* a stop says so */
+};
+
+static int get_header(struct tx *tx, void *arg)
+{
+    struct own_header *work = arg;
+    struct stop stop;
+    int rc = header_get(tx_db(tx), work->id, &work->header);
+    work->exists = rc == ERR_OK;
+    if (rc == ERR_OK)
+        rc = stop_get(tx_db(tx), work->id, &stop);
+    work->damaged = work->exists && rc == ERR_OK;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int consider(const struct mailbox_line *line, void *arg)
+{
+    struct taking *work = arg;
+    struct own_header own = {.id = line->id};
+    uint64_t base_master, base_replica;
+    int rc = store_read(work->store, get_header, &own);
+    if (rc)
+        return rc;
+    if (own.damaged)
+        return add_candidate(work, line->id);
+    if (work->fork.on_journal || work->fork.taken || line->state == MAILBOX_PURGED)
+        return ERR_OK;
+    if (!work->fork.same_store)
+        return line->state == MAILBOX_LIVE ? add_candidate(work, line->id) : ERR_OK;
+    bool same = own.exists && line->digest && line->digest == header_digest(&own.header);
+    if (!work->fork.base_known) {
+        if (same && work->proven < own.header.facts.highestmodseq)
+            work->proven = own.header.facts.highestmodseq;
+        return same ? ERR_OK : add_candidate(work, line->id);
+    }
+    fork_bases(&work->fork, &work->mine, &work->theirs, line->id, &base_master, &base_replica);
+    return line->lastmodseq > base_replica ? add_candidate(work, line->id) : ERR_OK;
+}
+
+/* --- one mailbox --- */
+
+struct mailbox_work {
+    struct taking *taking;
+    uint64_t id;
+    struct merge_other other;
+    struct merge_look look;
+    struct uidset differing;
+    uint64_t base_master;
+    uint64_t base_replica;
+    bool base_known;
+    struct draft **drafts;
+    size_t draft_count;
+};
+
+static void mailbox_work_free(struct mailbox_work *work)
+{
+    merge_other_free(&work->other);
+    merge_look_free(&work->look);
+    uidset_free(&work->differing);
+    for (size_t i = 0; i < work->draft_count; i++)
+        draft_close(work->drafts[i]);
+    free(work->drafts);
+}
+
+static int take_record(const struct record_line *line, void *arg)
+{
+    struct mailbox_work *work = arg;
+    int rc = uidset_add(&work->other.looked, line->record.uid);
+    return rc ? rc
+              : merge_other_add(&work->other, &line->record, line->keywords,
+                                line->has_base ? &line->base_system : NULL, line->base_keywords);
+}
+
+static int remember_looked(struct mailbox_work *work, const struct uidset *uids)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < uids->count; i++)
+        rc = uidset_add_range(&work->other.looked, uids->ranges[i].first, uids->ranges[i].last);
+    return rc;
+}
+
+/* The follower's records of these UIDs, unless they are there already. */
+static int fetch_uids(struct mailbox_work *work, const struct uidset *uids)
+{
+    struct uidset wanted = {0};
+    int rc = uidset_copy(&wanted, uids);
+    for (size_t i = 0; rc == ERR_OK && i < work->other.looked.count; i++)
+        rc = uidset_remove_range(&wanted, work->other.looked.ranges[i].first,
+                                 work->other.looked.ranges[i].last);
+    if (rc == ERR_OK && wanted.count)
+        rc = ask_records(work->taking->follower, work->id, 0, &wanted,
+                         work->base_known ? work->base_replica : 0, take_record, work, NULL, NULL);
+    if (rc == ERR_OK)
+        rc = remember_looked(work, &wanted);
+    uidset_free(&wanted);
+    return rc;
+}
+
+struct summing {
+    uint64_t id;
+    enum record_item item;
+    uint64_t base;
+    const struct uid_range *ranges;
+    size_t count;
+    struct record_sum *sums;
+};
+
+static int sum_own(struct tx *tx, void *arg)
+{
+    struct summing *work = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), work->id, &header);
+    if (rc == ERR_END)
+        header.number = 0;
+    else if (rc)
+        return rc;
+    return record_sums(tx_db(tx), header.number, work->item, work->base, work->ranges, work->count,
+                       work->sums);
+}
+
+static int own_sums(void *context, const struct uid_range *ranges, size_t count,
+                    struct record_sum *sums)
+{
+    struct mailbox_work *work = context;
+    struct summing summing = {.id = work->id,
+                              .item = work->base_known ? RECORD_IDENTITY : RECORD_WHOLE,
+                              .base = work->base_master,
+                              .ranges = ranges,
+                              .count = count,
+                              .sums = sums};
+    return store_read(work->taking->store, sum_own, &summing);
+}
+
+/* Messages that one end has and the other has not, although no record says what became of them. */
+static int find_absent(struct mailbox_work *work)
+{
+    const struct own_sums mine = {.sums = own_sums, .context = work};
+    int rc = ask_differences(work->taking->follower, work->id,
+                             work->base_known ? RECORD_IDENTITY : RECORD_WHOLE,
+                             work->base_replica, UINT32_MAX, &mine, &work->differing);
+    return rc ? rc : fetch_uids(work, &work->differing);
+}
+
+struct proof {
+    struct mailbox_work *work;
+    uint64_t highest; /* append modseq that both ends prove to share */
+};
+
+static void prove_pair(struct proof *proof, const struct record *mine)
+{
+    const struct merge_other *other = &proof->work->other;
+    for (size_t i = 0; i < other->count; i++) {
+        const struct record *theirs = &other->records[i].record;
+        if (theirs->uid == mine->uid && theirs->append_modseq == mine->append_modseq &&
+            theirs->save_date == mine->save_date && guid_equal(&theirs->guid, &mine->guid) &&
+            proof->highest < mine->append_modseq)
+            proof->highest = mine->append_modseq;
+    }
+}
+
+/* What is not among the differences is the same at both ends. */
+static int prove_shared(struct tx *tx, void *arg)
+{
+    struct proof *proof = arg;
+    struct record records[64];
+    struct header header;
+    size_t count = 64;
+    int rc = header_get(tx_db(tx), proof->work->id, &header);
+    for (uint32_t from = 1; rc == ERR_OK && count == 64 && from;) {
+        rc = record_batch(tx_db(tx), header.number, from, records, 64, &count);
+        for (size_t i = 0; rc == ERR_OK && i < count; i++) {
+            if (uidset_contains(&proof->work->differing, records[i].uid))
+                prove_pair(proof, &records[i]);
+            else if (record_live(&records[i]) && proof->highest < records[i].append_modseq)
+                proof->highest = records[i].append_modseq;
+        }
+        from = count ? records[count - 1].uid + 1 : 0;
+    }
+    return rc == ERR_END || rc == ERR_CORRUPT ? ERR_OK : rc;
+}
+
+static int prove_base(struct mailbox_work *work)
+{
+    struct proof proof = {.work = work, .highest = work->taking->proven};
+    int rc = store_read(work->taking->store, prove_shared, &proof);
+    work->base_master = work->base_replica = proof.highest;
+    return rc;
+}
+
+/* The follower's records, as far as they may matter. */
+static int fetch_records(struct mailbox_work *work, bool all)
+{
+    const struct asker *follower = work->taking->follower;
+    const struct header *header = &work->other.header;
+    uint64_t forgotten = header->floor > header->facts.deletedmodseq ? header->floor
+                                                                     : header->facts.deletedmodseq;
+    struct uidset every = {0};
+    int rc;
+    if (all) {
+        rc = uidset_add_range(&every, 1, UINT32_MAX);
+        if (rc == ERR_OK)
+            rc = fetch_uids(work, &every);
+        uidset_free(&every);
+        return rc;
+    }
+    rc = work->base_known ? ask_records(follower, work->id, work->base_replica, NULL,
+                                        work->base_replica, take_record, work, NULL, NULL)
+                          : ERR_OK;
+    bool absence = !work->base_known || !work->other.sound || !work->look.sound ||
+                   forgotten > work->base_replica || work->look.forgotten > work->base_master;
+    if (rc == ERR_OK && work->look.exists && absence)
+        rc = find_absent(work);
+    if (rc == ERR_OK && work->base_known)
+        rc = fetch_uids(work, &work->look.uids);
+    return rc;
+}
+
+struct lacking {
+    const struct merge_other *other;
+    struct guid *guids;
+    size_t count;
+};
+
+static int find_lacking(struct tx *tx, void *arg)
+{
+    struct lacking *work = arg;
+    work->count = 0;
+    for (size_t i = 0; i < work->other->count; i++) {
+        const struct record *record = &work->other->records[i].record;
+        struct content content;
+        int rc = content_get(tx_db(tx), &record->guid, &content);
+        if (rc && rc != ERR_END)
+            return rc;
+        if (record_live(record) && (rc == ERR_END || content.number == 0))
+            work->guids[work->count++] = record->guid;
+    }
+    return ERR_OK;
+}
+
+static int by_guid(const void *a, const void *b)
+{
+    return guid_compare(a, b);
+}
+
+/* Content that is lacking here, before anything refers to it. */
+static int fetch_content(struct mailbox_work *work)
+{
+    struct lacking lacking = {.other = &work->other};
+    lacking.guids = malloc((work->other.count + 1) * sizeof *lacking.guids);
+    int rc = lacking.guids ? store_read(work->taking->store, find_lacking, &lacking)
+                           : fail(ERR_NOMEM, "out of memory");
+    size_t kept = 0;
+    if (rc == ERR_OK && lacking.count)
+        qsort(lacking.guids, lacking.count, sizeof *lacking.guids, by_guid);
+    for (size_t i = 0; rc == ERR_OK && i < lacking.count; i++)
+        if (i == 0 || !guid_equal(&lacking.guids[i], &lacking.guids[kept - 1]))
+            lacking.guids[kept++] = lacking.guids[i];
+    work->drafts = calloc(kept + 1, sizeof(struct draft *));
+    if (rc == ERR_OK && !work->drafts)
+        rc = fail(ERR_NOMEM, "out of memory");
+    for (size_t at = 0; rc == ERR_OK && at < kept; at += ASK_CONTENT_MAX) {
+        size_t some = kept - at < ASK_CONTENT_MAX ? kept - at : ASK_CONTENT_MAX;
+        rc = ask_content(work->taking->follower, store_db(work->taking->store),
+                         lacking.guids + at, some, DRAFT_MEMORY, work->drafts + at, NULL);
+        if (rc == ERR_OK && at + some < kept)
+            rc = draft_stage_all(work->drafts + at, some);
+    }
+    free(lacking.guids);
+    if (rc)
+        return rc;
+    /* Those that the follower has not got either are left out. */
+    for (size_t i = 0; i < kept; i++)
+        if (work->drafts[i])
+            work->drafts[work->draft_count++] = work->drafts[i];
+    return ERR_OK;
+}
+
+/* Whether the mailbox will be merged with another of its name: then all of both matters. */
+struct name_taken {
+    const struct merge_other *other;
+    bool taken;
+};
+
+static int is_name_taken(struct tx *tx, void *arg)
+{
+    struct name_taken *work = arg;
+    uint64_t id;
+    int rc = header_id_of(tx_db(tx), &work->other->header.facts.name, &id);
+    work->taken = rc == ERR_OK;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int fetch_mailbox(struct mailbox_work *work)
+{
+    const struct asker *follower = work->taking->follower;
+    struct mailbox_state_now now;
+    struct name_taken taken = {.other = &work->other};
+    int rc = ask_header(follower, work->id, true, work->base_known ? work->base_replica : 0, &now);
+    if (rc)
+        return rc;
+    work->other.header = now.header;
+    work->other.sound = now.sound;
+    work->other.facts_known = now.former_known;
+    work->other.facts_before = now.former;
+    rc = merge_look(work->taking->store, work->id, work->base_master, &work->look);
+    if (rc == ERR_OK && !work->look.exists)
+        rc = store_read(work->taking->store, is_name_taken, &taken);
+    if (rc == ERR_OK)
+        rc = fetch_records(work, !work->look.exists);
+    if (rc == ERR_OK && !work->base_known && work->look.exists) {
+        rc = prove_base(work);
+        merge_look_free(&work->look);
+        if (rc == ERR_OK)
+            rc = merge_look(work->taking->store, work->id, UINT64_MAX, &work->look);
+    }
+    if (rc == ERR_OK)
+        rc = ask_values(follower, work->id, work->look.exists && work->base_known ? work->base_replica : 0,
+                        work->base_known ? work->base_replica : 0, &work->other, NULL);
+    work->other.mail = work->other.count > 0 || work->other.seen_count > 0 ||
+                       work->other.meta_count > 0;
+    merge_other_sort(&work->other);
+    return rc;
+}
+
+static int tell(struct taking *work, uint64_t id, const char *name,
+                const struct merge_counts *counts)
+{
+    struct plan_line line = {.mailbox = id,
+                             .renumbered = counts->renumbered,
+                             .copied_back = counts->copied_back,
+                             .expunged = counts->expunged,
+                             .damaged = counts->damaged};
+    snprintf(line.name, sizeof line.name, "%s", name);
+    return *name ? plan_add(work->plan, &line) : ERR_OK;
+}
+
+static int take_mailbox(struct taking *taking, uint64_t id)
+{
+    struct mailbox_work work = {.taking = taking, .id = id};
+    struct merge_counts counts = {0};
+    char name[NAME_TEXT_SIZE] = "";
+    work.base_known = taking->fork.base_known;
+    fork_bases(&taking->fork, &taking->mine, &taking->theirs, id, &work.base_master,
+               &work.base_replica);
+    int rc = fetch_mailbox(&work);
+    if (rc == ERR_OK && !taking->options->dry_run)
+        rc = fetch_content(&work);
+    taking->session.base_known = work.base_known;
+    taking->session.base_master = work.base_master;
+    taking->session.base_replica = work.base_replica;
+    if (rc == ERR_OK)
+        rc = merge_mailbox(taking->store, &taking->session, &work.other, &work.look, work.drafts,
+                           work.draft_count, &counts, name);
+    if (rc == ERR_OK)
+        rc = tell(taking, id, name, &counts);
+    mailbox_work_free(&work);
+    return rc == ERR_END ? ERR_OK : rc; /* it went meanwhile */
+}
+
+static int take_store_values(struct taking *taking)
+{
+    struct mailbox_work work = {.taking = taking};
+    struct merge_counts counts = {0};
+    char name[NAME_TEXT_SIZE];
+    uint64_t since = taking->fork.base_known ? taking->fork.base_replica : 0;
+    int rc = ask_values(taking->follower, 0, since, 0, &work.other, NULL);
+    taking->session.base_known = taking->fork.base_known;
+    taking->session.base_master = taking->fork.base_master;
+    taking->session.base_replica = taking->fork.base_replica;
+    if (rc == ERR_OK && work.other.meta_count)
+        rc = merge_mailbox(taking->store, &taking->session, &work.other, &work.look, NULL, 0,
+                           &counts, name);
+    mailbox_work_free(&work);
+    return rc;
+}
+
+/* Those that the master has, too, come first: they may leave names that new ones take. */
+static int take_all(struct taking *work, bool existing)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < work->candidate_count; i++) {
+        struct own_header own = {.id = work->candidates[i]};
+        rc = store_read(work->store, get_header, &own);
+        if (rc || own.exists != existing)
+            continue;
+        if (work->theirs.discard && !work->session.heal_only)
+            rc = merge_discard(work->store, &work->session, own.id);
+        else
+            rc = take_mailbox(work, own.id);
+    }
+    return rc;
+}
+
+static int find_foreign(struct taking *work)
+{
+    work->foreign = calloc(work->theirs.epoch_count + 1, sizeof *work->foreign);
+    if (!work->foreign)
+        return fail(ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < work->theirs.epoch_count; i++) {
+        size_t k = 0;
+        while (k < work->mine.epoch_count &&
+               epoch_compare(work->mine.epochs[k].id, work->theirs.epochs[i].id) != 0)
+            k++;
+        if (k == work->mine.epoch_count && work->fork.same_store)
+            work->foreign[work->foreign_count++] = work->theirs.epochs[i];
+    }
+    return ERR_OK;
+}
+
+static int merge(struct taking *work)
+{
+    int rc = ask_mailboxes(work->follower, UINT64_MAX, consider, work);
+    if (rc == ERR_OK)
+        rc = find_foreign(work);
+    bool own = !work->fork.on_journal && !work->fork.taken && work->theirs.store_id;
+    work->session = (struct merge_session){.dry_run = work->options->dry_run,
+                                           .heal_only = !own,
+                                           .epoch = work->theirs.epoch,
+                                           .position = work->theirs.last,
+                                           .epochs = work->foreign,
+                                           .epoch_count = work->foreign_count,
+                                           .report = work->options->report,
+                                           .arg = work->options->arg};
+    if (rc || (!work->candidate_count && !own))
+        return rc;
+    if (work->mine.role != ROLE_MASTER)
+        return fail(ERR_REFUSED,
+                    "%s: only a master merges, and the follower has changes of its own: it must "
+                    "follow the master",
+                    store_path(work->store));
+    rc = take_all(work, true);
+    if (rc == ERR_OK)
+        rc = take_all(work, false);
+    if (rc == ERR_OK && own && !work->theirs.discard)
+        rc = take_store_values(work);
+    return rc ? rc : merge_finish(work->store, &work->session);
+}
+
+/* Decides how the follower becomes equal, and holds the window for it. */
+static int decide(struct tx *tx, void *arg)
+{
+    struct taking *work = arg;
+    struct plan *plan = work->plan;
+    const struct fork *fork = &work->fork;
+    const struct journal_window *window = tx_window(tx);
+    int rc = fork->common_known && fork->same_store ? journal_holds(tx_db(tx), fork->common)
+                                                    : ERR_TRIMMED;
+    if (rc && rc != ERR_TRIMMED && rc != ERR_END)
+        return rc;
+    bool reaches = rc == ERR_OK && work->theirs.base.modseq <= fork->common.modseq;
+    bool from_nothing = !fork->same_store && !work->theirs.store_id;
+    plan->kind = reaches ? PLAN_REWIND : PLAN_RESET;
+    plan->store_id = tx_node(tx)->store_id;
+    plan->at = reaches ? fork->common : window->last;
+    plan->time = window->last_time;
+    plan->epoch = reaches ? fork_epoch_at(&work->mine, plan->at.modseq) : tx_node(tx)->epoch;
+    plan->since = fork->common_known ? fork->common.modseq : 0;
+    plan->own_after = UINT64_MAX;
+    if (!fork->common_known && !from_nothing)
+        plan->own_after = 0;
+    else if (fork->common_known && work->theirs.last.modseq > fork->common.modseq)
+        plan->own_after = fork->common.modseq;
+    struct slot slot = {.position = plan->at, .time = times_now(), .connected = true};
+    snprintf(slot.name, sizeof slot.name, "%s", work->options->slot);
+    return work->options->dry_run ? ERR_OK : slot_put(tx_db(tx), &slot);
+}
+
+static int take(struct taking *work)
+{
+    const struct asker own = {.ask = ask_own, .context = work->store};
+    int rc = store_recognise(work->store);
+    if (rc == ERR_OK)
+        rc = ask_branch(work->follower, &work->theirs);
+    if (rc == ERR_OK)
+        rc = ask_branch(&own, &work->mine);
+    if (rc == ERR_OK)
+        rc = fork_find(work->store, work->follower, &work->mine, &work->theirs, &work->fork);
+    if (rc == ERR_OK)
+        rc = check_relation(work);
+    if (rc)
+        return rc;
+    explain(work);
+    rc = merge(work);
+    return rc ? rc : store_maintain(work->store, decide, work);
+}
+
+int take_in(struct store *store, const struct asker *follower, const struct take_in *options,
+            struct plan *plan)
+{
+    struct taking work = {
+        .store = store, .follower = follower, .options = options, .plan = plan};
+    *plan = (struct plan){0};
+    int rc = take(&work);
+    taking_free(&work);
+    if (rc)
+        plan_free(plan);
+    return rc == ERR_END ? fail(ERR_PROTOCOL, "the follower does not know itself") : rc;
+}

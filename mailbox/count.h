@@ -1,0 +1,13 @@
+/* Counting a mailbox's rows anew: what its header should say. */
+#ifndef SHIPLOG_MAILBOX_COUNT_H
+#define SHIPLOG_MAILBOX_COUNT_H
+
+#include "mailbox/header.h"
+
+/* Goes over all records, seen sets and meta values: messages, unseen, bytes, tombstones and items
+ * of *counted; the rest of it is 0. ERR_CORRUPT: a row cannot be read. */
+int count_mailbox(struct db_txn *txn, const struct header *header, struct header *counted);
+/* Whether they are what the header says; a row that cannot be read means that they are not. */
+int count_proves(struct db_txn *txn, const struct header *header, bool *sound);
+
+#endif
