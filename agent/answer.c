@@ -5,6 +5,7 @@
 #include "mailbox/content.h"
 #include "mailbox/count.h"
 #include "mailbox/keywords.h"
+#include "mailbox/stop.h"
 #include "mailbox/undo.h"
 #include "mailbox/values.h"
 
@@ -112,7 +113,10 @@ static int put_mailbox(struct tx *tx, const struct header *header, uint64_t at, 
     buf_u64(page, header->lastmodseq);
     buf_u8(page, (uint8_t)facts.state);
     buf_bytes(page, name_encoded(&facts.name));
-    return ERR_OK;
+    struct stop stop;
+    rc = stop_get(tx_db(tx), header->id, &stop);
+    buf_u8(page, rc == ERR_OK);
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
 static int answer_mailboxes(struct tx *tx, struct answering *work)

@@ -142,8 +142,10 @@ static int read_mailboxes(struct reader *in, uint64_t *after,
         line.lastmodseq = read_u64(in);
         uint8_t state = read_u8(in);
         struct bytes name = read_bytes(in);
-        if (in->failed || state > MAILBOX_PURGED || line.id <= *after)
+        uint8_t stopped = read_u8(in);
+        if (in->failed || state > MAILBOX_PURGED || line.id <= *after || stopped > 1)
             return malformed("a mailbox");
+        line.stopped = stopped;
         line.state = (enum mailbox_state)state;
         if (name.size && name_decode(name, &line.name))
             return malformed("a mailbox's name");

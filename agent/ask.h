@@ -64,6 +64,7 @@ struct mailbox_line {
     uint64_t lastmodseq;
     enum mailbox_state state;
     struct name name;
+    bool stopped; /* it is being repaired, or waits for that */
 };
 int ask_mailboxes(const struct asker *asker, uint64_t at,
                   int (*each)(const struct mailbox_line *line, void *arg), void *arg);
@@ -98,9 +99,10 @@ int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
 int ask_sums(const struct asker *asker, uint64_t mailbox, enum record_item item, uint64_t base,
              const struct uid_range *ranges, size_t count, struct record_sum *sums);
 
-/* Seen sets and meta values (mailbox 0: the store's) with a modseq above `since`; what users saw and
- * unsaw after `base`, where the other's journal reaches back. Adds them to `other`. *as_of (may be
- * NULL): the modseq of the other's journal when they were all as given; 0: they changed meanwhile.
+/* Seen sets and meta values (mailbox 0: the store's) with a modseq above `since`; what users saw
+ * and unsaw after `base`, where the other's journal reaches back. Adds them to `other`. *as_of (may
+ * be NULL): the modseq of the other's journal when they were all as given; 0: they changed
+ * meanwhile.
  */
 int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint64_t base,
                struct merge_other *other, uint64_t *as_of);

@@ -1,6 +1,7 @@
 /* Four ways to know, the surest first: both journals hold the position: it is found by bisection;
  * the trees of epochs say where the branches part; a slot remembers a position that the follower
- * had acknowledged; or a mark says that a merge has taken the follower's branch in up to a position.
+ * had acknowledged; or a mark says that a merge has taken the follower's branch in up to a
+ * position.
  */
 #include "agent/fork.h"
 
@@ -163,10 +164,10 @@ static int find_on_journals(struct store *store, const struct asker *follower,
                             const struct branch *mine, const struct branch *theirs,
                             struct fork *fork)
 {
-    uint64_t low = mine->base.modseq > theirs->base.modseq ? mine->base.modseq
-                                                           : theirs->base.modseq;
-    uint64_t high = mine->last.modseq < theirs->last.modseq ? mine->last.modseq
-                                                            : theirs->last.modseq;
+    uint64_t low =
+        mine->base.modseq > theirs->base.modseq ? mine->base.modseq : theirs->base.modseq;
+    uint64_t high =
+        mine->last.modseq < theirs->last.modseq ? mine->last.modseq : theirs->last.modseq;
     struct chain_at here = {.modseq = low};
     struct position there;
     if (low > high)
@@ -257,8 +258,8 @@ static uint64_t reach(const struct mark *mark, const struct branch *theirs,
     for (size_t i = 0; i < there->count; i++) {
         if (epoch_compare(there->epochs[i]->id, mark->epoch) != 0)
             continue;
-        uint64_t end = i + 1 < there->count ? there->epochs[i + 1]->before.modseq
-                                            : theirs->last.modseq;
+        uint64_t end =
+            i + 1 < there->count ? there->epochs[i + 1]->before.modseq : theirs->last.modseq;
         return mark->taken.modseq < end ? mark->taken.modseq : end;
     }
     return 0;
@@ -275,7 +276,8 @@ static void bases(const struct fork *fork, const struct branch *mine, const stru
         if (mark->mailbox != 0 && mark->mailbox != mailbox)
             continue;
         uint64_t taken = reach(mark, theirs, there);
-        if (taken > *base_replica || (taken && taken == *base_replica && mark->modseq > *base_master)) {
+        if (taken > *base_replica ||
+            (taken && taken == *base_replica && mark->modseq > *base_master)) {
             *base_replica = taken;
             *base_master = mark->modseq;
         }
@@ -343,7 +345,7 @@ int fork_find(struct store *store, const struct asker *follower, const struct br
         return ERR_OK;
     }
     fork->later = is_later(mine, theirs);
-    fork->behind = epoch_compare(mine->epoch, theirs->epoch) == 0 &&
-                   theirs->last.modseq > mine->last.modseq;
+    fork->behind =
+        epoch_compare(mine->epoch, theirs->epoch) == 0 && theirs->last.modseq > mine->last.modseq;
     return find_parting(store, follower, mine, theirs, fork);
 }

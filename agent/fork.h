@@ -7,8 +7,8 @@
 struct fork {
     bool same_store;
     bool on_journal; /* the follower's position is on the journal here: it only lags, if that */
-    bool behind;     /* the follower is further than this node ever was, in an epoch of this node's */
-    bool later;      /* it follows another master of a later epoch that is not known here */
+    bool behind; /* the follower is further than this node ever was, in an epoch of this node's */
+    bool later;  /* it follows another master of a later epoch that is not known here */
     bool common_known;
     struct position common; /* the last position that both share */
     bool taken;             /* all that the follower has was taken in by a merge before */

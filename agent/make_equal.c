@@ -1,7 +1,8 @@
 /* Happy path: what the upstream knows of epochs and marks is taken over; the journal goes back to
- * what both share, or begins anew; then each stopped mailbox is rebuilt: its records that changed at
- * the upstream since are fetched, pass after pass, until one pass is a single answer, which gives
- * the moment as of which the mailbox will be equal; the upstream's digest of that moment proves it.
+ * what both share, or begins anew; then each stopped mailbox is rebuilt: its records that changed
+ * at the upstream since are fetched, pass after pass, until one pass is a single answer, which
+ * gives the moment as of which the mailbox will be equal; the upstream's digest of that moment
+ * proves it.
  *
  * Where it does not prove it, sums over ranges of UIDs show where the two differ, and these records
  * are fetched whatever their modseq: the upstream purged tombstones, or one end is damaged. More
@@ -17,10 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_PLACE_MOST 4096u         /* records that are changed in one transaction */
-#define BATCH 1024u                 /* records that go aside in one transaction */
-#define DRAFT_MEMORY (4u << 20)     /* bytes of content that wait in memory */
-#define PASSES_MOST 64u             /* over a mailbox that changes meanwhile */
+#define IN_PLACE_MOST 4096u     /* records that are changed in one transaction */
+#define BATCH 1024u             /* records that go aside in one transaction */
+#define DRAFT_MEMORY (4u << 20) /* bytes of content that wait in memory */
+#define PASSES_MOST 64u         /* over a mailbox that changes meanwhile */
 #define TRIES_MOST 4u
 
 /* One mailbox that is being rebuilt. */
@@ -385,22 +386,18 @@ static int rebuild_records(struct rebuild *work)
     return rc;
 }
 
-static int get_name(struct tx *tx, void *arg)
+static int get_owner(struct tx *tx, void *arg)
 {
-    struct equal_line *line = arg;
-    struct header header;
-    static _Thread_local char name[NAME_TEXT_SIZE];
-    int rc = header_get(tx_db(tx), line->mailbox, &header);
-    snprintf(name, sizeof name, "id:%016llx", (unsigned long long)line->mailbox);
-    if (rc == ERR_OK)
-        name_print(&header.facts.name, &tx_node(tx)->owner, name);
-    line->name = name;
-    return rc == ERR_END ? ERR_OK : rc;
+    *(struct owner *)arg = tx_node(tx)->owner;
+    return ERR_OK;
 }
 
 static int tell(struct rebuild *work, struct equal_report *report, bool done)
 {
+    char name[NAME_TEXT_SIZE];
+    struct owner owner;
     struct equal_line line = {.mailbox = work->stop.mailbox,
+                              .name = name,
                               .reason = work->stop.reason,
                               .records = work->records,
                               .bytes = work->bytes,
@@ -408,10 +405,12 @@ static int tell(struct rebuild *work, struct equal_report *report, bool done)
                               .done = done};
     if (!report->mailbox)
         return ERR_OK;
-    int rc = store_read(work->store, get_name, &line);
-    if (rc == ERR_OK)
-        report->mailbox(report->arg, &line);
-    return rc;
+    int rc = store_read(work->store, get_owner, &owner);
+    if (rc)
+        return rc;
+    name_print(&work->now.header.facts.name, &owner, name);
+    report->mailbox(report->arg, &line);
+    return ERR_OK;
 }
 
 /* Whether this store holds any record of the mailbox: else all is new. */
@@ -552,9 +551,8 @@ int make_equal(struct store *store, const struct asker *upstream, const struct p
     if (rc == ERR_OK && plan->own_after != UINT64_MAX)
         rc = repair_set_aside(store, plan->own_after, &report->aside);
     if (rc == ERR_OK)
-        rc = plan->kind == PLAN_RESET
-                 ? reset(store, upstream, plan)
-                 : repair_rewind(store, plan->at, plan->epoch, plan->reason);
+        rc = plan->kind == PLAN_RESET ? reset(store, upstream, plan)
+                                      : repair_rewind(store, plan->at, plan->epoch, plan->reason);
     if (rc == ERR_OK)
         rc = rebuild_all(store, upstream, report);
     return rc ? rc : repair_sweep(store);

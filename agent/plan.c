@@ -65,7 +65,8 @@ static int decode_line(struct reader *in, struct plan *plan)
     line.copied_back = read_varint(in);
     line.expunged = read_varint(in);
     line.damaged = read_varint(in);
-    if (in->failed || name.size >= sizeof line.name || (name.size && memchr(name.data, 0, name.size)))
+    if (in->failed || name.size >= sizeof line.name ||
+        (name.size && memchr(name.data, 0, name.size)))
         return malformed();
     memcpy(line.name, name.data, name.size);
     return plan_add(plan, &line);

@@ -3,8 +3,8 @@
  * and each is merged in one commit; a last mark says that all of the branch was taken in. The plan
  * then names a position that is held for the follower by its slot.
  *
- * A follower that changed nothing, or whose changes a merge has taken in before, is only told how to
- * become equal.
+ * A follower that changed nothing, or whose changes a merge has taken in before, is only told how
+ * to become equal.
  */
 #include "agent/take_in.h"
 
@@ -39,7 +39,7 @@ struct taking {
     uint64_t *candidates; /* mailboxes that may have to be merged */
     size_t candidate_count;
     bool store_values; /* the store's own values changed there */
-    uint64_t proven; /* base unknown: entries up to here are known to be common */
+    uint64_t proven;   /* base unknown: entries up to here are known to be common */
 };
 
 static void taking_free(struct taking *work)
@@ -77,8 +77,7 @@ static void explain(struct taking *work)
         give_reason(work->plan, "damage");
     else if (fork->common_known && fork->common.modseq == last->modseq)
         give_reason(work->plan, "gap: the replica is at %llu, the journal begins behind %llu",
-                    (unsigned long long)last->modseq,
-                    (unsigned long long)work->mine.base.modseq);
+                    (unsigned long long)last->modseq, (unsigned long long)work->mine.base.modseq);
     else if (fork->common_known)
         give_reason(work->plan, "fork: both share entries up to %llu, the replica went on to %llu",
                     (unsigned long long)fork->common.modseq, (unsigned long long)last->modseq);
@@ -159,7 +158,9 @@ static int consider(const struct mailbox_line *line, void *arg)
         return rc;
     if (own.damaged)
         return add_candidate(work, line->id);
-    if (work->fork.on_journal || work->fork.taken || line->state == MAILBOX_PURGED)
+    /* One that waits to be made equal has had its changes taken in. */
+    if (work->fork.on_journal || work->fork.taken || line->stopped ||
+        line->state == MAILBOX_PURGED || line->state == MAILBOX_NONE)
         return ERR_OK;
     if (!work->fork.same_store)
         return line->state == MAILBOX_LIVE ? add_candidate(work, line->id) : ERR_OK;
@@ -272,8 +273,8 @@ static int find_absent(struct mailbox_work *work)
 {
     const struct own_sums mine = {.sums = own_sums, .context = work};
     int rc = ask_differences(work->taking->follower, work->id,
-                             work->base_known ? RECORD_IDENTITY : RECORD_WHOLE,
-                             work->base_replica, UINT32_MAX, &mine, &work->differing);
+                             work->base_known ? RECORD_IDENTITY : RECORD_WHOLE, work->base_replica,
+                             UINT32_MAX, &mine, &work->differing);
     return rc ? rc : fetch_uids(work, &work->differing);
 }
 
@@ -328,8 +329,8 @@ static int fetch_records(struct mailbox_work *work, bool all)
 {
     const struct asker *follower = work->taking->follower;
     const struct header *header = &work->other.header;
-    uint64_t forgotten = header->floor > header->facts.deletedmodseq ? header->floor
-                                                                     : header->facts.deletedmodseq;
+    uint64_t forgotten =
+        header->floor > header->facts.deletedmodseq ? header->floor : header->facts.deletedmodseq;
     struct uidset every = {0};
     int rc;
     if (all) {
@@ -396,8 +397,8 @@ static int fetch_content(struct mailbox_work *work)
         rc = fail(ERR_NOMEM, "out of memory");
     for (size_t at = 0; rc == ERR_OK && at < kept; at += ASK_CONTENT_MAX) {
         size_t some = kept - at < ASK_CONTENT_MAX ? kept - at : ASK_CONTENT_MAX;
-        rc = ask_content(work->taking->follower, store_db(work->taking->store),
-                         lacking.guids + at, some, DRAFT_MEMORY, work->drafts + at, NULL);
+        rc = ask_content(work->taking->follower, store_db(work->taking->store), lacking.guids + at,
+                         some, DRAFT_MEMORY, work->drafts + at, NULL);
         if (rc == ERR_OK && at + some < kept)
             rc = draft_stage_all(work->drafts + at, some);
     }
@@ -450,10 +451,11 @@ static int fetch_mailbox(struct mailbox_work *work)
             rc = merge_look(work->taking->store, work->id, UINT64_MAX, &work->look);
     }
     if (rc == ERR_OK)
-        rc = ask_values(follower, work->id, work->look.exists && work->base_known ? work->base_replica : 0,
+        rc = ask_values(follower, work->id,
+                        work->look.exists && work->base_known ? work->base_replica : 0,
                         work->base_known ? work->base_replica : 0, &work->other, NULL);
-    work->other.mail = work->other.count > 0 || work->other.seen_count > 0 ||
-                       work->other.meta_count > 0;
+    work->other.mail =
+        work->other.count > 0 || work->other.seen_count > 0 || work->other.meta_count > 0;
     merge_other_sort(&work->other);
     return rc;
 }
@@ -549,14 +551,15 @@ static int merge(struct taking *work)
     if (rc == ERR_OK)
         rc = find_foreign(work);
     bool own = !work->fork.on_journal && !work->fork.taken && work->theirs.store_id;
-    work->session = (struct merge_session){.dry_run = work->options->dry_run,
-                                           .heal_only = !own,
-                                           .epoch = work->theirs.epoch,
-                                           .position = work->theirs.last,
-                                           .epochs = work->foreign,
-                                           .epoch_count = work->foreign_count,
-                                           .report = work->options->report,
-                                           .arg = work->options->arg};
+    work->session =
+        (struct merge_session){.dry_run = work->options->dry_run,
+                               .heal_only = !own,
+                               .epoch = work->theirs.epoch,
+                               .position = work->theirs.last,
+                               .epochs = work->foreign,
+                               .epoch_count = work->foreign_count,
+                               .report = work->options->dry_run ? work->options->report : NULL,
+                               .arg = work->options->arg};
     if (rc || (!work->candidate_count && !own))
         return rc;
     if (work->mine.role != ROLE_MASTER)
@@ -623,8 +626,7 @@ static int take(struct taking *work)
 int take_in(struct store *store, const struct asker *follower, const struct take_in *options,
             struct plan *plan)
 {
-    struct taking work = {
-        .store = store, .follower = follower, .options = options, .plan = plan};
+    struct taking work = {.store = store, .follower = follower, .options = options, .plan = plan};
     *plan = (struct plan){0};
     int rc = take(&work);
     taking_free(&work);

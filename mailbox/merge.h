@@ -70,7 +70,8 @@ struct merge_session {
     uint64_t base_replica; /* the replica's last entry that the master knows */
     bool base_known;
     bool dry_run; /* nothing is committed */
-    bool heal_only; /* the replica changed nothing: only what the master lost by damage comes back */
+    bool
+        heal_only; /* the replica changed nothing: only what the master lost by damage comes back */
     /* For the mark and the epoch that the merge opens. */
     struct epoch_id epoch;      /* the replica's */
     struct position position;   /* the replica's */

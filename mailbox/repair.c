@@ -44,11 +44,9 @@ static int unname(struct tx *tx, const struct header *header)
 
 static int put_name(struct tx *tx, const struct header *header)
 {
-    uint8_t id[8];
-    if (header->facts.state != MAILBOX_LIVE)
-        return ERR_OK;
-    save_u64(id, header->id);
-    return db_put(tx->db, TABLE_NAMES, name_encoded(&header->facts.name), bytes_of(id, sizeof id));
+    return header->facts.state == MAILBOX_LIVE
+               ? header_name_put(tx->db, &header->facts.name, header->id)
+               : ERR_OK;
 }
 
 /* The mailbox is as if it had never been here. Its box must not be open in this transaction. */

@@ -5,6 +5,14 @@
 
 #include <stdlib.h>
 
+/* The newest entry of a commit that is being made waits in the transaction. */
+static int get_entry(struct tx *tx, uint64_t modseq, struct entry *entry)
+{
+    if (tx->waiting.size && tx->waiting_entry.modseq == modseq)
+        return entry_decode(buf_view(&tx->waiting), entry);
+    return journal_get(tx->db, modseq, entry, NULL);
+}
+
 int undo_walk(struct tx *tx, const struct header *header, uint64_t since,
               int (*each)(const struct entry *entry, const struct change *change, void *arg),
               void *arg)
@@ -14,7 +22,7 @@ int undo_walk(struct tx *tx, const struct header *header, uint64_t since,
     int rc = ERR_OK;
     for (uint64_t modseq = header->lastmodseq; rc == ERR_OK && modseq > since;
          modseq = entry.previous) {
-        rc = journal_get(tx->db, modseq, &entry, NULL);
+        rc = get_entry(tx, modseq, &entry);
         if (rc == ERR_END)
             rc = modseq <= tx->window.base.modseq
                      ? fail(ERR_TRIMMED, "modseq %llu: the journal begins later",

@@ -42,6 +42,7 @@ struct command {
     int (*run)(struct cli *cli);
     bool uidset;   /* its second word is a UIDSET: behind it only words with -- are options */
     bool no_store; /* does not open the store itself */
+    bool no_path;  /* and none is named before it */
 };
 extern const struct command commands[];
 extern const size_t command_count;
@@ -97,6 +98,7 @@ int cmd_journal(struct cli *cli);
 int cmd_slots(struct cli *cli);
 int cmd_promote(struct cli *cli);
 int cmd_demote(struct cli *cli);
+int cmd_sync(struct cli *cli);
 int cmd_copy(struct cli *cli);
 
 #endif

@@ -208,7 +208,7 @@ static int collect_digests(struct tx *tx, void *arg)
     digests->count = 0;
     while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
         shares += header_store_share(&header);
-        if (header.facts.state == MAILBOX_PURGED)
+        if (header.facts.state == MAILBOX_PURGED || header.facts.state == MAILBOX_NONE)
             continue;
         rc = add_digest(digests, tx_db(tx), &header);
         if (rc)

@@ -1,0 +1,452 @@
+#include "agent/sync.h"
+
+#include "agent/answer.h"
+#include "agent/feeder.h"
+#include "agent/fork.h"
+#include "agent/receiver.h"
+#include "agent/take_in.h"
+#include "base/err.h"
+#include "base/times.h"
+#include "journal/slots.h"
+#include "mailbox/role.h"
+#include "mailbox/stop.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROUNDS_MOST 4u /* of repair: tailing may find damage */
+#define FILL_SIZE (256u << 10)
+
+const char *sync_tier_name(enum sync_tier tier)
+{
+    static const char *const names[] = {
+        [SYNC_NONE] = "none", [SYNC_TAIL] = "tail", [SYNC_MERGE] = "merge"};
+    return names[tier];
+}
+
+/* One end as the other sees it. */
+struct end {
+    struct store *store;
+    struct sync *sync;
+};
+
+static int ask_end(void *context, struct bytes question, struct buf *out)
+{
+    struct end *end = context;
+    int rc = answer(end->store, question, out);
+    end->sync->wire_bytes += question.size + out->size + 2u * FRAME_HEADER_SIZE;
+    return rc;
+}
+
+struct facts_of_end {
+    struct node node;
+    struct position last;
+    bool stops;
+};
+
+static int look(struct tx *tx, void *arg)
+{
+    struct facts_of_end *facts = arg;
+    facts->node = *tx_node(tx);
+    facts->last = tx_window(tx)->last;
+    return stop_any(tx_db(tx), &facts->stops);
+}
+
+static int later_epoch(const struct branch *branch, struct epoch_id id)
+{
+    bool known = false;
+    struct epoch_id highest = {0};
+    for (size_t i = 0; i < branch->epoch_count; i++) {
+        known = known || epoch_compare(branch->epochs[i].id, id) == 0;
+        if (epoch_compare(branch->epochs[i].id, highest) > 0)
+            highest = branch->epochs[i].id;
+    }
+    return !known && epoch_compare(id, highest) > 0;
+}
+
+/* Two masters of one store meet: the one of the earlier epoch stops. */
+static int two_masters(struct store *master, struct store *replica, const struct branch *mine,
+                       const struct branch *theirs)
+{
+    struct store *fenced = later_epoch(theirs, mine->epoch) ? replica : master;
+    if (mine->store_id != theirs->store_id || epoch_compare(mine->epoch, theirs->epoch) == 0)
+        return fail(ERR_REFUSED, "%s: a master follows nobody (demote makes it a replica)",
+                    store_path(replica));
+    int rc = store_fence(fenced, FENCE_EPOCH);
+    return rc ? rc
+              : fail(ERR_REFUSED,
+                     "%s: fenced: it was the master of an earlier epoch than %s: demote "
+                     "it to have its changes merged",
+                     store_path(fenced), store_path(fenced == replica ? master : replica));
+}
+
+static int check_roles(struct end *master, struct end *replica)
+{
+    const struct asker source = {.ask = ask_end, .context = master};
+    const struct asker target = {.ask = ask_end, .context = replica};
+    struct branch mine = {0};
+    struct branch theirs = {0};
+    int rc = ask_branch(&source, &mine);
+    if (rc == ERR_OK)
+        rc = ask_branch(&target, &theirs);
+    if (rc == ERR_OK && mine.store_id == 0)
+        rc = fail(ERR_REFUSED, "%s: it has met no master yet", store_path(master->store));
+    if (rc == ERR_OK && mine.node_id == theirs.node_id)
+        rc = fail(ERR_REFUSED, "%s: a node cannot follow itself", store_path(master->store));
+    if (rc == ERR_OK && theirs.role == ROLE_MASTER)
+        rc = two_masters(master->store, replica->store, &mine, &theirs);
+    branch_free(&mine);
+    branch_free(&theirs);
+    return rc;
+}
+
+struct telling {
+    struct sync *sync;
+    const struct plan *plan;
+    uint64_t *told; /* of the plan's lines */
+};
+
+static const struct plan_line *find_line(const struct plan *plan, uint64_t mailbox)
+{
+    for (size_t i = 0; i < plan->line_count; i++)
+        if (plan->lines[i].mailbox == mailbox)
+            return &plan->lines[i];
+    return NULL;
+}
+
+static void tell_equal(void *arg, const struct equal_line *equal)
+{
+    struct telling *telling = arg;
+    struct sync *sync = telling->sync;
+    const struct plan_line *taken = find_line(telling->plan, equal->mailbox);
+    struct sync_line line = {.mailbox = equal->name,
+                             .reason = equal->reason,
+                             .sent = equal->records,
+                             .expunged = taken ? taken->expunged : equal->expunged,
+                             .renumbered = taken ? taken->renumbered : 0,
+                             .copied_back = taken ? taken->copied_back : 0,
+                             .done = equal->done};
+    if (taken)
+        telling->told[taken - telling->plan->lines] = 1;
+    sync->sent += line.sent;
+    sync->expunged += line.expunged;
+    sync->renumbered += line.renumbered;
+    sync->copied_back += line.copied_back;
+    sync->waiting = sync->waiting || !line.done;
+    if (sync->line)
+        sync->line(sync->arg, &line);
+}
+
+/* What the master took in of mailboxes that the replica has nothing to fetch of. */
+static void tell_rest(struct telling *telling)
+{
+    for (size_t i = 0; i < telling->plan->line_count; i++) {
+        const struct plan_line *taken = &telling->plan->lines[i];
+        struct sync_line line = {.mailbox = taken->name,
+                                 .reason = telling->plan->reason,
+                                 .expunged = taken->expunged,
+                                 .renumbered = taken->renumbered,
+                                 .copied_back = taken->copied_back,
+                                 .done = true};
+        if (telling->told[i])
+            continue;
+        telling->sync->expunged += line.expunged;
+        telling->sync->renumbered += line.renumbered;
+        telling->sync->copied_back += line.copied_back;
+        if (telling->sync->line)
+            telling->sync->line(telling->sync->arg, &line);
+    }
+}
+
+static int equalise(struct end *master, struct end *replica, const struct plan *plan)
+{
+    struct sync *sync = master->sync;
+    const struct asker source = {.ask = ask_end, .context = master};
+    struct telling telling = {.sync = sync, .plan = plan};
+    struct equal_report report = {.mailbox = tell_equal, .arg = &telling};
+    telling.told = calloc(plan->line_count + 1, sizeof *telling.told);
+    if (!telling.told)
+        return fail(ERR_NOMEM, "out of memory");
+    int rc = make_equal(replica->store, &source, plan, &report);
+    if (report.aside) {
+        free(sync->aside);
+        sync->aside = report.aside;
+    }
+    if (rc == ERR_OK)
+        tell_rest(&telling);
+    free(telling.told);
+    return rc;
+}
+
+static int repair(struct end *master, struct end *replica, const struct facts_of_end *there)
+{
+    struct sync *sync = master->sync;
+    const struct asker target = {.ask = ask_end, .context = replica};
+    char name[SLOT_NAME_SIZE];
+    snprintf(name, sizeof name, "%016llx", (unsigned long long)there->node.node_id);
+    struct take_in options = {.slot = name,
+                              .adopt = sync->adopt,
+                              .dry_run = sync->dry_run,
+                              .report = sync->action,
+                              .arg = sync->arg};
+    struct plan plan;
+    int rc = take_in(master->store, &target, &options, &plan);
+    if (rc)
+        return rc;
+    sync->tier = SYNC_MERGE;
+    if (!*sync->reason)
+        snprintf(sync->reason, sizeof sync->reason, "%s", plan.reason);
+    if (!sync->dry_run)
+        rc = equalise(master, replica, &plan);
+    plan_free(&plan);
+    return rc;
+}
+
+struct tail {
+    struct feeder *feeder;
+    struct receiver *receiver;
+    struct sync *sync;
+    struct buf frames;
+};
+
+/* Everything that the feeder has now. */
+static int drain(struct tail *tail)
+{
+    bool all = false;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && !all) {
+        struct taken taken;
+        buf_reset(&tail->frames);
+        rc = feeder_fill(tail->feeder, FILL_SIZE, &tail->frames, &all);
+        tail->sync->wire_bytes += tail->frames.size;
+        if (rc == ERR_OK && tail->frames.size)
+            rc = receiver_take(tail->receiver, buf_view(&tail->frames), &taken);
+        if (rc == ERR_OK && tail->frames.size && taken.missed.size)
+            rc = feeder_want(tail->feeder, taken.missed);
+    }
+    return rc;
+}
+
+/* Content that records at the replica refer to and that it has not got. */
+static int fetch_missing(struct tail *tail)
+{
+    bool all = false;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && !all) {
+        struct bytes missing;
+        rc = receiver_look(tail->receiver, &missing, &all);
+        if (rc || !missing.size)
+            continue;
+        rc = feeder_want(tail->feeder, missing);
+        if (rc == ERR_OK)
+            rc = drain(tail);
+    }
+    return rc;
+}
+
+static int follow(struct end *master, struct end *replica)
+{
+    struct sync *sync = master->sync;
+    struct tail tail = {.sync = sync};
+    struct hello hello;
+    struct verdict verdict;
+    int rc = receiver_open(replica->store, sync->master_name, &tail.receiver);
+    if (rc == ERR_OK)
+        rc = receiver_hello(tail.receiver, &hello);
+    if (rc == ERR_OK)
+        feeder_check(master->store, &hello, &verdict);
+    if (rc == ERR_OK && verdict.refused)
+        rc = fail(ERR_REFUSED, "%s", verdict.text);
+    if (rc == ERR_OK)
+        rc = feeder_open(master->store, &hello, &verdict.welcome, &tail.feeder);
+    if (rc == ERR_OK) {
+        receiver_welcome(tail.receiver, &verdict.welcome);
+        rc = drain(&tail);
+    }
+    if (rc == ERR_OK)
+        rc = fetch_missing(&tail);
+    feeder_close(tail.feeder);
+    receiver_close(tail.receiver);
+    buf_free(&tail.frames);
+    return rc;
+}
+
+struct remembering {
+    struct slot slot;
+};
+
+static int remember(struct tx *tx, void *arg)
+{
+    const struct slot *slot = arg;
+    struct slot known;
+    int rc = slot_get(tx_db(tx), slot->name, &known);
+    if (rc == ERR_OK && position_equal(known.position, slot->position) && !known.connected)
+        return ERR_END;
+    return rc && rc != ERR_END ? rc : slot_put(tx_db(tx), slot);
+}
+
+/* The master remembers how far the replica is. */
+static int remember_slot(struct end *master, const struct facts_of_end *there)
+{
+    struct slot slot = {.position = there->last, .time = times_now()};
+    snprintf(slot.name, sizeof slot.name, "%016llx", (unsigned long long)there->node.node_id);
+    int rc = store_maintain(master->store, remember, &slot);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static bool is_equal(const struct facts_of_end *here, const struct facts_of_end *there)
+{
+    return here->node.store_id == there->node.store_id && position_equal(here->last, there->last) &&
+           !here->stops && !there->stops && node_digest(&here->node) == node_digest(&there->node);
+}
+
+static int look_at_both(struct end *master, struct end *replica, struct facts_of_end *here,
+                        struct facts_of_end *there)
+{
+    int rc = store_read(master->store, look, here);
+    return rc ? rc : store_read(replica->store, look, there);
+}
+
+struct holding {
+    struct position position;
+    bool holds;
+};
+
+static int holds(struct tx *tx, void *arg)
+{
+    struct holding *work = arg;
+    int rc = journal_holds(tx_db(tx), work->position);
+    work->holds = rc == ERR_OK;
+    return rc == ERR_END || rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
+/* Whether following the journal is enough. */
+static int can_tail(struct end *master, const struct facts_of_end *here,
+                    const struct facts_of_end *there, bool *tail)
+{
+    struct holding work = {.position = there->last};
+    *tail = false;
+    if (here->stops || there->stops ||
+        (there->node.store_id && there->node.store_id != here->node.store_id))
+        return ERR_OK;
+    if (there->node.store_id == 0)
+        work.position = (struct position){.chain = entry_chain_start(here->node.store_id)};
+    int rc = store_read(master->store, holds, &work);
+    *tail = work.holds;
+    return rc;
+}
+
+/* Mailboxes whose digests differ at one position, although no entry showed it. */
+struct difference {
+    struct store *replica;
+    const struct position *at;
+    bool any;
+};
+
+static int stop_differing(struct tx *tx, void *arg)
+{
+    const struct mailbox_line *line = arg;
+    return stop_damaged(tx, line->id, "its digest is not the master's");
+}
+
+struct own_digest {
+    uint64_t id;
+    uint64_t digest;
+};
+
+static int get_digest(struct tx *tx, void *arg)
+{
+    struct own_digest *work = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), work->id, &header);
+    work->digest = rc == ERR_OK ? header_digest(&header) : 0;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int compare_mailbox(const struct mailbox_line *line, void *arg)
+{
+    struct difference *work = arg;
+    struct own_digest own = {.id = line->id};
+    if (!line->digest || line->state == MAILBOX_PURGED)
+        return ERR_OK;
+    int rc = store_read(work->replica, get_digest, &own);
+    if (rc || own.digest == line->digest)
+        return rc;
+    work->any = true;
+    return store_maintain(work->replica, stop_differing, (void *)(uintptr_t)line);
+}
+
+static int find_differences(struct end *master, struct end *replica,
+                            const struct facts_of_end *there, bool *any)
+{
+    const struct asker source = {.ask = ask_end, .context = master};
+    struct difference work = {.replica = replica->store, .at = &there->last};
+    int rc = ask_mailboxes(&source, there->last.modseq, compare_mailbox, &work);
+    *any = work.any;
+    return rc;
+}
+
+static int one_round(struct end *master, struct end *replica, struct facts_of_end *here,
+                     struct facts_of_end *there)
+{
+    struct sync *sync = master->sync;
+    bool tail, differs = false;
+    uint64_t before = there->last.modseq;
+    int rc = can_tail(master, here, there, &tail);
+    if (rc == ERR_OK && !tail)
+        rc = repair(master, replica, there);
+    if (rc || sync->dry_run) {
+        if (rc == ERR_OK && tail)
+            sync->tier = SYNC_TAIL;
+        return rc;
+    }
+    if (tail && sync->tier == SYNC_NONE)
+        sync->tier = SYNC_TAIL;
+    rc = follow(master, replica);
+    if (rc == ERR_OK)
+        rc = look_at_both(master, replica, here, there);
+    if (rc == ERR_OK && tail)
+        sync->sent += there->last.modseq - before;
+    bool same_place = position_equal(here->last, there->last);
+    if (rc == ERR_OK && same_place && !there->stops &&
+        node_digest(&here->node) != node_digest(&there->node))
+        rc = find_differences(master, replica, there, &differs);
+    if (rc == ERR_OK && differs)
+        rc = look_at_both(master, replica, here, there);
+    return rc;
+}
+
+static int run(struct end *master, struct end *replica)
+{
+    struct sync *sync = master->sync;
+    struct facts_of_end here, there;
+    int rc = store_recognise(master->store);
+    if (rc == ERR_OK)
+        rc = look_at_both(master, replica, &here, &there);
+    if (rc == ERR_OK && (there.node.role == ROLE_MASTER || !is_equal(&here, &there)))
+        rc = check_roles(master, replica);
+    for (unsigned round = 0; rc == ERR_OK && !is_equal(&here, &there) && round < ROUNDS_MOST;
+         round++) {
+        bool waiting = sync->waiting;
+        sync->waiting = false;
+        rc = one_round(master, replica, &here, &there);
+        if (sync->dry_run || (!here.stops && !there.stops) || (waiting && sync->waiting))
+            break;
+    }
+    sync->position = there.last;
+    sync->waiting = sync->waiting || there.stops;
+    if (rc == ERR_OK && !sync->dry_run && !there.stops)
+        rc = remember_slot(master, &there);
+    return rc;
+}
+
+int sync_stores(struct store *master, struct store *replica, struct sync *sync)
+{
+    struct end source = {.store = master, .sync = sync};
+    struct end target = {.store = replica, .sync = sync};
+    sync->tier = SYNC_NONE;
+    sync->reason[0] = '\0';
+    sync->aside = NULL;
+    return run(&source, &target);
+}
