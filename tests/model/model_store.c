@@ -119,7 +119,9 @@ enum {
     OP_META,
     OP_TOUCH,
     OP_PURGE,
-    OPS
+    OP_REVIVE,
+    OPS,
+    OP_NONE = OPS /* not a commit of the model's: expiry */
 };
 
 static int open_box(struct tx *tx, struct world *world, struct model_box *box,
@@ -133,20 +135,36 @@ static int open_box(struct tx *tx, struct world *world, struct model_box *box,
 static int operate_on_names(struct tx *tx, struct world *world)
 {
     struct name name, old;
+    struct mailbox *mailbox;
     char text[32];
     snprintf(text, sizeof text, "box%u", world->next_name);
     parse(world, text, &name);
     if (world->operation == OP_CREATE)
         return mailbox_create(tx, &name, &world->made_id);
+    if (world->operation == OP_REVIVE) {
+        int rc = mailbox_open_id(tx, world->box->id, NULL, &mailbox);
+        return rc ? rc : mailbox_revive(mailbox, &name);
+    }
     parse(world, world->box->name, &old);
     return mailbox_rename(tx, &old, &name);
+}
+
+static int operate_on_meta(struct tx *tx, struct world *world, struct mailbox *mailbox)
+{
+    const char *user = world->as_bob ? "bob" : NULL;
+    if (world->content % 4)
+        return mailbox_meta_set(tx, mailbox, user, "/comment",
+                                bytes_of(&world->content, sizeof world->content));
+    int rc = mailbox_meta_unset(tx, mailbox, user, "/comment");
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
 static int operate(struct tx *tx, void *arg)
 {
     struct world *world = arg;
     struct mailbox *mailbox, *target;
-    if (world->operation == OP_CREATE || world->operation == OP_RENAME)
+    if (world->operation == OP_CREATE || world->operation == OP_RENAME ||
+        world->operation == OP_REVIVE)
         return operate_on_names(tx, world);
     int rc = open_box(tx, world, world->box, &mailbox);
     if (rc)
@@ -172,8 +190,7 @@ static int operate(struct tx *tx, void *arg)
                   : mailbox_copy(mailbox, &world->uids, target, world->operation == OP_MOVE,
                                  &world->from, &world->to);
     case OP_META:
-        return mailbox_meta_set(tx, world->immediate ? mailbox : NULL, world->as_bob ? "bob" : NULL,
-                                "/comment", bytes_of(&world->content, sizeof world->content));
+        return operate_on_meta(tx, world, world->immediate ? mailbox : NULL);
     case OP_TOUCH:
         return mailbox_touch(mailbox, &world->uids);
     default:
@@ -286,7 +303,8 @@ static void model_names(struct world *world)
 {
     struct model_box *box = world->box;
     if (world->operation == OP_CREATE)
-        *box = (struct model_box){.there = true, .id = world->made_id, .uidnext = 1};
+        *box = (struct model_box){.id = world->made_id, .uidnext = 1};
+    box->there = true;
     snprintf(box->name, sizeof box->name, "box%u", world->next_name++);
 }
 
@@ -296,6 +314,7 @@ static void model(struct world *world)
     switch (world->operation) {
     case OP_CREATE:
     case OP_RENAME:
+    case OP_REVIVE:
         model_names(world);
         break;
     case OP_DELETE:
@@ -506,6 +525,22 @@ static void ship(struct world *world)
     buf_free(&shipment.entries);
 }
 
+/* Tombstones go, at a master also deleted mailboxes. At a replica that is its own affair. */
+static void expire(struct world *world)
+{
+    uint64_t purged;
+    if (dice_below(&world->dice, 2)) {
+        REQUIRE(world, store_expire(world->replica, 0, 0, &purged) == ERR_OK);
+        return;
+    }
+    REQUIRE(world, store_expire(world->master, 0, 0, &purged) == ERR_OK);
+    for (unsigned i = 0; i < BOXES; i++)
+        if (!world->boxes[i].there)
+            world->boxes[i].id = 0;
+    world->operation = OP_NONE;
+    ship(world);
+}
+
 static bool prepare(struct world *world)
 {
     /* Appends come as often as all else together, or there would be nothing to change. */
@@ -513,17 +548,20 @@ static bool prepare(struct world *world)
     if ((world->operation == OP_RENAME || world->operation == OP_DELETE) &&
         dice_below(&world->dice, 4))
         world->operation = OP_FLAGS;
-    world->box = pick_box(world, world->operation != OP_CREATE);
+    bool live = world->operation != OP_CREATE && world->operation != OP_REVIVE;
+    world->box = pick_box(world, live);
     world->target = pick_box(world, true);
+    if (world->box && world->operation == OP_REVIVE && world->box->id == 0)
+        world->box = NULL; /* never made, or purged */
     if (!world->box || !world->target)
-        return world->box && world->operation == OP_CREATE;
+        return world->box && !live;
     world->as_bob = dice_below(&world->dice, 3) == 0;
     world->immediate = dice_below(&world->dice, 3) == 0;
     world->content = dice_below(&world->dice, CONTENTS);
-    if (world->operation != OP_CREATE)
+    if (live)
         pick_uids(world);
     pick_flags(world);
-    return world->box->count < MESSAGES / 2 && world->target->count < MESSAGES / 2;
+    return !live || (world->box->count < MESSAGES / 2 && world->target->count < MESSAGES / 2);
 }
 
 static void step(struct world *world)
@@ -542,6 +580,8 @@ static void step(struct world *world)
     ship(world);
     if (dice_below(&world->dice, 150) == 0)
         cut_window(world, dice_below(&world->dice, 2) ? world->master : world->replica);
+    if (dice_below(&world->dice, 200) == 0)
+        expire(world);
     if (dice_below(&world->dice, 20) == 0 && world->box->there) {
         compare_box(world, world->master, world->box);
         compare_box(world, world->replica, world->box);
