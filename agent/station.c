@@ -6,7 +6,8 @@
  * transaction, every ten seconds and when a follower comes or goes. Of a store that follows: the
  * redial timer dials → the peer is welcomed → station_following().
  *
- * Failure modes: a commit whose datagram was lost is found by polling. Slots that cannot be written
+ * Failure modes: a commit whose datagram was lost is found by polling, as long as there are
+ * followers. Slots that cannot be written
  * are tried again with the next ones. An upstream that is lost, refuses or cannot be reached is
  * dialled again after a pause that grows while connections do not last.
  */
@@ -174,10 +175,12 @@ static void on_poll(uv_timer_t *timer)
     const struct peer *peer = station->agent->peers;
     while (peer && !is_follower(peer, station))
         peer = peer->next;
-    if (!peer || station->polling)
-        return;
-    station->polling = true;
-    uv_queue_work(&station->agent->loop, &station->poll_work, do_poll, polled);
+    if (!peer) {
+        uv_timer_stop(timer);
+    } else if (!station->polling) {
+        station->polling = true;
+        uv_queue_work(&station->agent->loop, &station->poll_work, do_poll, polled);
+    }
 }
 
 /* Followers. */
@@ -305,6 +308,8 @@ bool station_admit(struct station *station, struct peer *peer)
         /* It has come back before its end was noticed. */
         peer_end(other, "the same follower connected again");
     }
+    if (!uv_is_active((const uv_handle_t *)&station->poll))
+        uv_timer_start(&station->poll, on_poll, POLL_INTERVAL, POLL_INTERVAL);
     return true;
 }
 
@@ -405,7 +410,6 @@ void station_start(struct station *station)
     station->waker.data = station->poll.data = station->saver.data = station;
     station->redial.data = station->poll_work.data = station->save_work.data = station;
     uv_poll_start(&station->waker, UV_READABLE, on_wake);
-    uv_timer_start(&station->poll, on_poll, POLL_INTERVAL, POLL_INTERVAL);
     if (station->follow[0])
         uv_timer_start(&station->redial, dial, 0, 0);
 }

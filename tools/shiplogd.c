@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define STORES_MAX 1024u
@@ -104,6 +105,16 @@ static int run(struct arguments *arguments)
     return rc;
 }
 
+/* Every store and every connection takes some. */
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct arguments arguments;
@@ -111,6 +122,7 @@ int main(int argc, char **argv)
     sigaction(SIGBUS, &fault, NULL);
     sigaction(SIGSEGV, &fault, NULL);
     signal(SIGPIPE, SIG_IGN);
+    allow_many_files();
     /* Work of one store may wait for its disk or for another writer: that of others goes on. */
     setenv("UV_THREADPOOL_SIZE", "16", 0);
     /* Else each of these threads keeps memory for itself. */

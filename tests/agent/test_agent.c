@@ -727,6 +727,22 @@ static void a_follower_comes_back_when_its_upstream_does(void **state)
     wait_equal(a, b);
 }
 
+/* As if every datagram of theirs were lost. */
+static void commits_that_wake_nobody_are_found(void **state)
+{
+    struct world *world = *state;
+    struct host *a = start_master(world);
+    struct host *b = start_replica(world, 1, a);
+    char path[PATH_MAX];
+    wait_equal(a, b);
+    scratch_path(path, world->directory, "0/" STORE_WAKE_SOCKET);
+    assert_int_equal(unlink(path), 0);
+    append_text(a, "INBOX", "quietly");
+    wait_equal(a, b);
+    append_text(a, "INBOX", "again");
+    wait_equal(a, b);
+}
+
 static int get_slot(struct tx *tx, void *arg)
 {
     struct slot *slot = arg;
@@ -823,6 +839,7 @@ int main(void)
         TEST(content_that_was_expunged_before_it_went_out_is_gone),
         TEST(content_that_could_not_be_read_comes_when_it_can),
         TEST(a_follower_comes_back_when_its_upstream_does),
+        TEST(commits_that_wake_nobody_are_found),
         TEST(a_slot_says_how_far_a_follower_is),
         TEST(an_agent_that_stops_says_so),
         TEST(what_cannot_be_served_is_refused_at_the_start),
