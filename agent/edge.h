@@ -5,7 +5,9 @@
 
 #include "agent/address.h"
 #include "agent/feeder.h"
+#include "agent/plan.h"
 #include "agent/receiver.h"
+#include "agent/repairer.h"
 #include "agent/wake.h"
 #include "journal/slots.h"
 
@@ -41,6 +43,9 @@ struct peer {
     struct bytes frames;
     struct taken taken;
     struct bytes missing;
+    /* of a repair (peer_repair.c) */
+    struct repairer *repairer; /* NULL: none is under way */
+    struct plan plan;
     /* the work under way */
     int task;
     struct station *found;
@@ -103,6 +108,7 @@ struct agent {
     struct station *stations;
     struct peer *peers;
     size_t peer_count;
+    unsigned repairs; /* under way */
 };
 
 int64_t agent_now(const struct agent *agent); /* microseconds, the loop's clock */
@@ -129,5 +135,13 @@ int peer_dial(struct station *station, struct peer **peer);
 void peer_end(struct peer *peer, const char *reason); /* in good order */
 void peer_changed(struct peer *peer);                 /* something was committed */
 void peer_tick(struct peer *peer);
+/* Frees it when its handle is closed and no work is under way: whoever ends one of them calls this.
+ */
+void peer_maybe_free(struct peer *peer);
+
+/* Repairs (peer_repair.c): the work TAKE_IN of a source, EQUALISE of a sink. */
+bool peer_may_repair(const struct peer *peer); /* not too many are under way */
+void peer_take_in(struct peer *peer);
+void peer_equalise(struct peer *peer);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "mailbox/change.h"
 #include "mailbox/content.h"
+#include "mailbox/stop.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,7 +39,20 @@ struct feeder {
 void feeder_refuse(struct verdict *verdict, enum refusal why, const char *format, ...)
 {
     va_list args;
-    *verdict = (struct verdict){.refused = true, .why = why};
+    *verdict = (struct verdict){.judgement = JUDGE_REFUSE, .why = why};
+    va_start(args, format);
+    vsnprintf(verdict->text, sizeof verdict->text, format, args);
+    va_end(args);
+}
+
+/* The follower must be made equal first; printf-style. */
+static void demand_repair(struct verdict *verdict, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void demand_repair(struct verdict *verdict, const char *format, ...)
+{
+    va_list args;
+    verdict->judgement = JUDGE_REPAIR;
     va_start(args, format);
     vsnprintf(verdict->text, sizeof verdict->text, format, args);
     va_end(args);
@@ -46,6 +60,7 @@ void feeder_refuse(struct verdict *verdict, enum refusal why, const char *format
 
 struct checking {
     const struct hello *hello;
+    bool repaired;
     struct verdict *verdict;
 };
 
@@ -53,18 +68,40 @@ static int check_position(struct tx *tx, struct position position, struct verdic
 {
     int rc = journal_holds(tx_db(tx), position);
     if (rc == ERR_TRIMMED)
-        feeder_refuse(verdict, REFUSAL_GAP,
-                      "gap: the follower is at %llu, the journal here begins behind %llu",
+        demand_repair(verdict, "gap: the follower is at %llu, the journal here begins behind %llu",
                       (unsigned long long)position.modseq,
                       (unsigned long long)tx_window(tx)->base.modseq);
     else if (rc == ERR_END)
-        feeder_refuse(verdict, REFUSAL_FORK,
+        demand_repair(verdict,
                       "fork: the follower's position %llu:%016llx is not on the journal here, "
                       "which ends at %llu",
                       (unsigned long long)position.modseq, (unsigned long long)position.chain,
                       (unsigned long long)tx_window(tx)->last.modseq);
     else
         return rc;
+    return ERR_OK;
+}
+
+/* Damage at either end: what cannot be mended is not tried again and again, and does not keep the
+ * other mailboxes from being followed. */
+static int check_damage(struct tx *tx, const struct checking *work)
+{
+    const struct hello *hello = work->hello;
+    bool stops;
+    int rc = stop_any(tx_db(tx), &stops);
+    if (rc || work->verdict->judgement != JUDGE_WELCOME)
+        return rc;
+    if (stops && tx_node(tx)->role == ROLE_REPLICA)
+        feeder_refuse(work->verdict, REFUSAL_NOT_READY, "this node is being repaired itself");
+    else if (work->repaired)
+        return ERR_OK;
+    else if (hello->repairing)
+        demand_repair(work->verdict, "mailboxes of the follower wait to be repaired");
+    else if (stops)
+        demand_repair(work->verdict, "mailboxes of the master are damaged");
+    else if (position_equal(hello->position, tx_window(tx)->last) &&
+             hello->digest != node_digest(tx_node(tx)))
+        demand_repair(work->verdict, "at the same position the digests differ");
     return ERR_OK;
 }
 
@@ -95,12 +132,14 @@ static int check(struct tx *tx, void *arg)
                                             .base = tx_window(tx)->base,
                                             .last = tx_window(tx)->last,
                                             .digest = node_digest(node)}};
-    return check_position(tx, position, verdict);
+    int rc = check_position(tx, position, verdict);
+    return rc ? rc : check_damage(tx, work);
 }
 
-void feeder_check(struct store *store, const struct hello *hello, struct verdict *verdict)
+void feeder_check(struct store *store, const struct hello *hello, bool repaired,
+                  struct verdict *verdict)
 {
-    struct checking work = {.hello = hello, .verdict = verdict};
+    struct checking work = {.hello = hello, .repaired = repaired, .verdict = verdict};
     if (hello->oldest > PROTOCOL_VERSION || hello->newest < PROTOCOL_VERSION) {
         feeder_refuse(verdict, REFUSAL_VERSION,
                       "version %u of the protocol is spoken here, %u to %u there", PROTOCOL_VERSION,

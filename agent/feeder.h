@@ -13,8 +13,10 @@
 struct feeder;
 
 /* Decides whether a follower with this greeting can be fed from this store, and what to say to it.
- * An error of the store's is a refusal, too. */
-void feeder_check(struct store *store, const struct hello *hello, struct verdict *verdict);
+ * `repaired`: that was tried on this connection already. An error of the store's is a refusal, too.
+ */
+void feeder_check(struct store *store, const struct hello *hello, bool repaired,
+                  struct verdict *verdict);
 /* A refusal for another reason; printf-style. */
 void feeder_refuse(struct verdict *verdict, enum refusal why, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -20,6 +20,10 @@ enum frame_type {
     FRAME_WANT,
     FRAME_PING,
     FRAME_BYE,
+    FRAME_REPAIR,
+    FRAME_ASK,
+    FRAME_ANSWER,
+    FRAME_PLAN,
     FRAME_TYPE_END
 };
 

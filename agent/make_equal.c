@@ -533,6 +533,39 @@ static int reset(struct store *store, const struct asker *upstream, const struct
     return rc;
 }
 
+/* Mailboxes whose digests differ, although no entry showed it. */
+struct comparing {
+    struct store *store;
+    struct mailbox_line line;
+};
+
+static int stop_if_different(struct tx *tx, void *arg)
+{
+    const struct comparing *work = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), work->line.id, &header);
+    if (rc == ERR_OK && header_digest(&header) == work->line.digest)
+        return ERR_OK;
+    return rc && rc != ERR_END
+               ? rc
+               : stop_damaged(tx, work->line.id, "its digest is not the upstream's");
+}
+
+static int compare_mailbox(const struct mailbox_line *line, void *arg)
+{
+    struct comparing *work = arg;
+    work->line = *line;
+    if (!line->digest || line->state == MAILBOX_PURGED)
+        return ERR_OK;
+    return store_maintain(work->store, stop_if_different, work);
+}
+
+static int compare_all(struct store *store, const struct asker *upstream, const struct plan *plan)
+{
+    struct comparing work = {.store = store};
+    return ask_mailboxes(upstream, plan->at.modseq, compare_mailbox, &work);
+}
+
 static int learn(struct store *store, const struct asker *upstream)
 {
     struct branch branch;
@@ -553,6 +586,8 @@ int make_equal(struct store *store, const struct asker *upstream, const struct p
     if (rc == ERR_OK)
         rc = plan->kind == PLAN_RESET ? reset(store, upstream, plan)
                                       : repair_rewind(store, plan->at, plan->epoch, plan->reason);
+    if (rc == ERR_OK && plan->compare)
+        rc = compare_all(store, upstream, plan);
     if (rc == ERR_OK)
         rc = rebuild_all(store, upstream, report);
     return rc ? rc : repair_sweep(store);

@@ -55,6 +55,7 @@ void message_encode_hello(const struct hello *hello, struct buf *out)
     buf_u64(out, hello->store_id);
     put_position(out, hello->position);
     buf_u64(out, hello->digest);
+    buf_u8(out, hello->repairing);
     buf_bytes(out, hello->name);
     frame_end(out, begun);
 }
@@ -70,9 +71,11 @@ int message_decode_hello(struct bytes payload, struct hello *hello)
     hello->store_id = read_u64(&in);
     hello->position = read_position(&in);
     hello->digest = read_u64(&in);
+    uint8_t repairing = read_u8(&in);
+    hello->repairing = repairing;
     hello->name = read_bytes(&in);
-    if (in.failed || hello->oldest > hello->newest || hello->name.size > PEER_NAME_MAX ||
-        !is_printable(hello->name))
+    if (in.failed || repairing > 1 || hello->oldest > hello->newest ||
+        hello->name.size > PEER_NAME_MAX || !is_printable(hello->name))
         return refuse_malformed("hello");
     return ERR_OK;
 }
@@ -219,6 +222,53 @@ int message_decode_bye(struct bytes payload, struct bytes *reason)
 {
     *reason = payload;
     return payload.size > REASON_MAX ? refuse_malformed("bye") : ERR_OK;
+}
+
+void message_encode_repair(const char *reason, struct buf *out)
+{
+    size_t begun = frame_begin(out, FRAME_REPAIR);
+    buf_put(out, reason, strnlen(reason, REASON_MAX));
+    frame_end(out, begun);
+}
+
+int message_decode_repair(struct bytes payload, struct bytes *reason)
+{
+    *reason = payload;
+    return payload.size > REASON_MAX ? refuse_malformed("repair") : ERR_OK;
+}
+
+static void encode_whole(enum frame_type type, struct bytes payload, struct buf *out)
+{
+    size_t begun = frame_begin(out, type);
+    buf_put(out, payload.data, payload.size);
+    frame_end(out, begun);
+}
+
+void message_encode_ask(struct bytes question, struct buf *out)
+{
+    encode_whole(FRAME_ASK, question, out);
+}
+
+void message_encode_plan(struct bytes plan, struct buf *out)
+{
+    encode_whole(FRAME_PLAN, plan, out);
+}
+
+void message_encode_answer(const struct answered *answer, struct buf *out)
+{
+    size_t begun = frame_begin(out, FRAME_ANSWER);
+    buf_u8(out, answer->failed);
+    buf_put(out, answer->bytes.data, answer->bytes.size);
+    frame_end(out, begun);
+}
+
+int message_decode_answer(struct bytes payload, struct answered *answer)
+{
+    struct reader in = reader_of(payload);
+    uint8_t failed = read_u8(&in);
+    answer->failed = failed;
+    answer->bytes = read_view(&in, reader_left(&in));
+    return in.failed || failed > 1 ? refuse_malformed("answer") : ERR_OK;
 }
 
 void message_plain(struct bytes text, char out[REASON_MAX + 1])

@@ -25,6 +25,7 @@ struct hello {
     uint64_t store_id;        /* 0: none yet */
     struct position position; /* where its journal ends */
     uint64_t digest;          /* of its mail there */
+    bool repairing;           /* some of its mailboxes wait to be made equal */
     struct bytes name;        /* printable; may be empty */
 };
 
@@ -82,6 +83,12 @@ struct content_part {
     struct bytes data; /* deflated; empty when gone or missing */
 };
 
+/* The answer to a question of a repair (agent/ask.h), or why there is none. */
+struct answered {
+    bool failed;
+    struct bytes bytes; /* the answer; when it failed, a text for people */
+};
+
 struct ack {
     struct position position; /* durable at the follower */
     uint64_t consumed;        /* bytes of ENTRIES and CONTENT frames taken in since the start */
@@ -95,6 +102,10 @@ void message_encode_ack(const struct ack *ack, struct buf *out);
 void message_encode_want(struct bytes guids, struct buf *out); /* one GUID behind another */
 void message_encode_ping(struct buf *out);
 void message_encode_bye(const char *reason, struct buf *out);
+void message_encode_repair(const char *reason, struct buf *out);
+void message_encode_ask(struct bytes question, struct buf *out);
+void message_encode_answer(const struct answered *answer, struct buf *out);
+void message_encode_plan(struct bytes plan, struct buf *out); /* as plan_encode() writes */
 
 int message_decode_hello(struct bytes payload, struct hello *hello);
 int message_decode_welcome(struct bytes payload, struct welcome *welcome);
@@ -104,6 +115,10 @@ int message_decode_ack(struct bytes payload, struct ack *ack);
 int message_decode_want(struct bytes payload, struct bytes *guids);
 int message_decode_ping(struct bytes payload);
 int message_decode_bye(struct bytes payload, struct bytes *reason);
+int message_decode_repair(struct bytes payload, struct bytes *reason);
+int message_decode_answer(struct bytes payload, struct answered *answer);
+
+/* Questions and plans are the whole payload. */
 
 /* A text of the peer's for logs: cut, and without what would break a line or a quotation. */
 void message_plain(struct bytes text, char out[REASON_MAX + 1]);

@@ -7,12 +7,13 @@
  * Failure modes: whatever ends a connection goes through the state machine's close action, once:
  * on_close() stops giving frames to it, sends the end of the stream behind what is still to be
  * written, and reads on until the other end has closed too, so that the last words arrive; who
- * takes too long is cut off by peer_tick(). The peer is freed by maybe_free() when its handle is
- * closed and no work is under way, whichever comes last.
+ * takes too long is cut off by peer_tick(). The peer is freed by peer_maybe_free() when its handle
+ * is closed and no work is under way, whichever comes last.
  */
 #include "agent/agent.h"
 #include "agent/edge.h"
 #include "agent/log.h"
+#include "agent/answer.h"
 #include "base/err.h"
 
 #include <stdio.h>
@@ -23,9 +24,10 @@
 #define PEERS_MAX 1024u          /* connections of one agent */
 #define LINGER INT64_C(1000000)  /* microseconds that the other end has to close */
 #define CONNECT INT64_C(5000000) /* microseconds for a connection to come about */
+#define REPAIRS_MOST 3u          /* on one connection */
 #define STRANGER_FRAME_MAX (64u << 10)
 
-static void maybe_free(struct peer *peer)
+void peer_maybe_free(struct peer *peer)
 {
     struct agent *agent = peer->agent;
     if (!peer->closed || peer->working)
@@ -50,7 +52,7 @@ static void on_closed(uv_handle_t *handle)
 {
     struct peer *peer = handle->data;
     peer->closed = true;
-    maybe_free(peer);
+    peer_maybe_free(peer);
 }
 
 static void close_handle(struct peer *peer)
@@ -73,6 +75,8 @@ static void on_close(void *context, const char *reason)
         return;
     peer->ending = true;
     peer->ended = agent_now(peer->agent);
+    if (peer->repairer)
+        repairer_cancel(peer->repairer);
     if (!peer->is_source)
         station_upstream_gone(peer->station, reason);
     else if (peer->station)
@@ -191,8 +195,11 @@ static void check(struct peer *peer)
         feeder_refuse(&peer->verdict, REFUSAL_STORE, "no such store here");
         return;
     }
-    feeder_check(peer->found->store, hello, &peer->verdict);
-    if (!peer->verdict.refused &&
+    feeder_check(peer->found->store, hello, peer->source.repairs > 0, &peer->verdict);
+    if (peer->verdict.judgement == JUDGE_REPAIR && peer->source.repairs >= REPAIRS_MOST)
+        feeder_refuse(&peer->verdict, REFUSAL_OTHER,
+                      "it was repaired %u times, and still cannot be fed", peer->source.repairs);
+    if (peer->verdict.judgement == JUDGE_WELCOME &&
         feeder_open(peer->found->store, hello, &peer->verdict.welcome, &peer->feeder) != ERR_OK)
         feeder_refuse(&peer->verdict, REFUSAL_OTHER, "%s", err_message());
 }
@@ -203,6 +210,8 @@ static void do_source_work(uv_work_t *request)
     int rc = ERR_OK;
     if (peer->task == SOURCE_CHECK)
         check(peer);
+    else if (peer->task == SOURCE_ANSWER)
+        rc = answer(peer->station->store, buf_view(&peer->source.question), &peer->filled);
     else
         rc = feeder_fill(peer->feeder, SOURCE_FILL_SIZE, &peer->filled, &peer->all);
     keep_result(peer, rc);
@@ -210,9 +219,15 @@ static void do_source_work(uv_work_t *request)
 
 static void checked(struct peer *peer, int64_t now)
 {
-    if (!peer->verdict.refused && !peer->ending && station_admit(peer->found, peer)) {
+    if (peer->verdict.judgement == JUDGE_REPAIR && !peer_may_repair(peer))
+        feeder_refuse(&peer->verdict, REFUSAL_NOT_READY, "too many repairs are under way here");
+    if (peer->verdict.judgement != JUDGE_REFUSE && !peer->ending &&
+        station_admit(peer->found, peer)) {
         peer->station = peer->found;
-        log_info("follower", "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store),
+        /* Its answers may be as large as anything. */
+        peer->parser.most = FRAME_MAX_PAYLOAD;
+        log_info(peer->verdict.judgement == JUDGE_REPAIR ? "repair" : "follower",
+                 "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store),
                  peer->source.name, (unsigned long long)peer->source.hello.position.modseq);
     }
     source_checked(&peer->source, &peer->verdict, now);
@@ -226,14 +241,20 @@ static void source_work_done(uv_work_t *request, int status)
     (void)status;
     if (peer->task == SOURCE_CHECK)
         checked(peer, now);
+    else if (peer->task == SOURCE_ANSWER)
+        source_answered(&peer->source, rc, buf_view(&peer->filled), now);
     else
         source_filled(&peer->source, rc, buf_view(&peer->filled), peer->all, now);
-    maybe_free(peer);
+    peer_maybe_free(peer);
 }
 
 static void on_source_work(void *context, enum source_work work)
 {
     struct peer *peer = context;
+    if (work == SOURCE_TAKE_IN) {
+        peer_take_in(peer);
+        return;
+    }
     buf_reset(&peer->filled);
     if (work == SOURCE_FILL && peer->source.wants.size) {
         /* What does not fit is asked for again by the follower's next search. */
@@ -257,6 +278,8 @@ static void do_sink_work(uv_work_t *request)
         rc = receiver_hello(peer->receiver, &peer->hello);
     else if (peer->task == SINK_APPLY)
         rc = receiver_take(peer->receiver, peer->frames, &peer->taken);
+    else if (peer->task == SINK_ANSWER)
+        rc = answer(peer->station->store, peer->frames, &peer->filled);
     else
         rc = receiver_look(peer->receiver, &peer->missing, &peer->all);
     keep_result(peer, rc);
@@ -273,17 +296,37 @@ static void sink_work_done(uv_work_t *request, int status)
         sink_loaded(&peer->sink, rc, &peer->hello, now);
     } else if (peer->task == SINK_APPLY) {
         sink_applied(&peer->sink, rc, &peer->taken, now);
+    } else if (peer->task == SINK_ANSWER) {
+        sink_answered(&peer->sink, rc, buf_view(&peer->filled), now);
     } else {
         sink_looked(&peer->sink, rc, peer->missing, peer->all, now);
     }
-    maybe_free(peer);
+    peer_maybe_free(peer);
 }
 
 static void on_sink_work(void *context, enum sink_work work, struct bytes frames)
 {
     struct peer *peer = context;
     peer->frames = frames;
-    start_work(peer, (int)work, do_sink_work, sink_work_done);
+    buf_reset(&peer->filled);
+    if (work == SINK_EQUALISE)
+        peer_equalise(peer);
+    else
+        start_work(peer, (int)work, do_sink_work, sink_work_done);
+}
+
+static void on_answered(void *context, const struct answered *message)
+{
+    struct peer *peer = context;
+    if (peer->repairer)
+        repairer_answer(peer->repairer, message);
+}
+
+static void on_repairing(void *context, const char *reason)
+{
+    struct peer *peer = context;
+    log_warning("repair", "store=%s upstream=%s reason=\"%s\"", store_path(peer->station->store),
+                peer->station->follow, reason);
 }
 
 static void on_welcomed(void *context, const struct welcome *welcome)
@@ -294,8 +337,9 @@ static void on_welcomed(void *context, const struct welcome *welcome)
 }
 
 static const struct source_actions source_actions = {on_send, on_source_work, on_acknowledged,
-                                                     on_close};
-static const struct sink_actions sink_actions = {on_send, on_sink_work, on_welcomed, on_close};
+                                                     on_close, on_answered};
+static const struct sink_actions sink_actions = {on_send,  on_sink_work, on_welcomed,
+                                                 on_close, on_answered,  on_repairing};
 
 static void give_frames(struct peer *peer)
 {

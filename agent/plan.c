@@ -46,6 +46,7 @@ void plan_encode(const struct plan *plan, struct buf *out)
     buf_u64(out, plan->epoch.node);
     buf_u64(out, plan->since);
     buf_u64(out, plan->own_after);
+    buf_u8(out, plan->compare);
     buf_bytes(out, bytes_text(plan->reason));
     buf_varint(out, plan->line_count);
     for (size_t i = 0; i < plan->line_count; i++)
@@ -86,10 +87,13 @@ int plan_decode(struct bytes from, struct plan *plan)
     plan->epoch.node = read_u64(&in);
     plan->since = read_u64(&in);
     plan->own_after = read_u64(&in);
+    uint8_t compare = read_u8(&in);
+    plan->compare = compare;
     struct bytes reason = read_bytes(&in);
     uint64_t count = read_varint(&in);
-    if (in.failed || kind > PLAN_RESET || plan->store_id == 0 || reason.size >= PLAN_REASON_SIZE ||
-        (reason.size && memchr(reason.data, 0, reason.size)) || count > PLAN_LINES_MAX)
+    if (in.failed || kind > PLAN_RESET || compare > 1 || plan->store_id == 0 ||
+        reason.size >= PLAN_REASON_SIZE || (reason.size && memchr(reason.data, 0, reason.size)) ||
+        count > PLAN_LINES_MAX)
         return malformed();
     memcpy(plan->reason, reason.data, reason.size);
     int rc = ERR_OK;

@@ -34,6 +34,7 @@ struct plan {
                               what it changed itself; 0: not known */
     uint64_t own_after;    /* its entries above this are another branch's, and set aside;
                               UINT64_MAX: none are */
+    bool compare; /* at one position the digests differ: whose mailboxes do is to be found out */
     char reason[PLAN_REASON_SIZE];
     struct plan_line *lines; /* owned; plan_free() */
     size_t line_count;

@@ -4,6 +4,7 @@
 #include "journal/tables.h"
 #include "mailbox/change.h"
 #include "mailbox/content.h"
+#include "mailbox/stop.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,10 @@ struct receiver {
     char master[PEER_MAX_SIZE + 1];
     uint64_t store_id;
     struct position position;
+    struct position acknowledged; /* up to here all mailboxes are followed */
+    uint64_t stops;               /* mailboxes that wait to be made equal */
+    uint64_t stops_before;
+    bool repairing;
     struct buf entries; /* that were not applied yet */
     struct waiting *commits;
     size_t commit_count;
@@ -87,7 +92,23 @@ void receiver_close(struct receiver *receiver)
     free(receiver);
 }
 
+/* Mailboxes that wait, and whether any is not followed up to the journal's end. */
+static int count_stops(struct tx *tx, struct receiver *receiver)
+{
+    struct stop stop;
+    uint64_t id = 0;
+    int rc;
+    receiver->stops = 0;
+    receiver->repairing = false;
+    while ((rc = stop_next(tx_db(tx), &id, &stop)) == ERR_OK) {
+        receiver->repairing = true;
+        receiver->stops += stop.state == STOP_WAITING;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 struct greeting {
+    struct receiver *receiver;
     struct hello *hello;
     enum role role;
 };
@@ -103,17 +124,21 @@ static int greet(struct tx *tx, void *arg)
                                   .position = tx_window(tx)->last,
                                   .digest = node_digest(node)};
     work->role = node->role;
-    return ERR_OK;
+    int rc = count_stops(tx, work->receiver);
+    work->hello->repairing = work->receiver->repairing;
+    return rc;
 }
 
 int receiver_hello(struct receiver *receiver, struct hello *hello)
 {
-    struct greeting work = {.hello = hello};
+    struct greeting work = {.receiver = receiver, .hello = hello};
     int rc = store_read(receiver->store, greet, &work);
     if (rc == ERR_OK && work.role != ROLE_REPLICA)
         rc = fail(ERR_REFUSED, "%s: a master follows nobody", store_path(receiver->store));
-    if (rc == ERR_OK)
-        receiver->position = hello->position;
+    if (rc == ERR_OK) {
+        receiver->position = receiver->acknowledged = hello->position;
+        receiver->stops_before = receiver->stops;
+    }
     return rc;
 }
 
@@ -368,7 +393,7 @@ static int look_at_slice(struct tx *tx, void *arg)
 {
     struct looking *work = arg;
     const struct slice *slice = work->slice;
-    int rc = ERR_OK;
+    int rc = count_stops(tx, work->receiver);
     for (size_t at = slice->start; rc == ERR_OK && at < slice->end;) {
         struct bytes left = bytes_of(work->receiver->entries.data + at, slice->end - at);
         struct bytes encoded = bytes_of(left.data, entry_size(left));
@@ -477,7 +502,10 @@ int receiver_take(struct receiver *receiver, struct bytes frames, struct taken *
         rc = apply_whole(receiver);
     while (rc == ERR_OK && receiver->memory > DRAFT_MEMORY_MAX)
         rc = stage_largest(receiver);
-    *taken = (struct taken){.position = receiver->position,
+    if (!receiver->repairing)
+        receiver->acknowledged = receiver->position;
+    *taken = (struct taken){.position = receiver->acknowledged,
+                            .stopped = receiver->stops > receiver->stops_before,
                             .answered = receiver->answered,
                             .missed = buf_view(&receiver->missed)};
     return rc;

@@ -156,6 +156,47 @@ static int take_welcome(struct sink *sink, struct bytes payload, int64_t now)
     return ERR_OK;
 }
 
+static int take_repair(struct sink *sink, struct bytes payload)
+{
+    struct bytes reason;
+    char text[REASON_MAX + 1];
+    int rc = message_decode_repair(payload, &reason);
+    if (rc)
+        return rc;
+    message_plain(reason, text);
+    sink->state = SINK_ANSWERING;
+    sink->actions->repairing(sink->context, text);
+    return ERR_OK;
+}
+
+/* A question or a plan, which is kept while it is worked on. */
+static int start_repair_work(struct sink *sink, enum sink_work work, struct bytes payload)
+{
+    if (sink->working)
+        return fail(ERR_PROTOCOL, "a question before the last one was answered");
+    buf_reset(&sink->applying);
+    buf_put(&sink->applying, payload.data, payload.size);
+    if (sink->applying.failed)
+        return fail(ERR_NOMEM, "out of memory");
+    sink->working = true;
+    sink->state = work == SINK_EQUALISE ? SINK_EQUALISING : SINK_ANSWERING;
+    sink->actions->work(sink->context, work, buf_view(&sink->applying));
+    return ERR_OK;
+}
+
+static int take_answer(struct sink *sink, struct bytes payload)
+{
+    struct answered answer;
+    int rc = message_decode_answer(payload, &answer);
+    if (rc == ERR_OK && !sink->asking)
+        rc = fail(ERR_PROTOCOL, "an answer to no question");
+    if (rc)
+        return rc;
+    sink->asking = false;
+    sink->actions->answered(sink->context, &answer);
+    return ERR_OK;
+}
+
 static int enqueue(struct sink *sink, struct bytes whole)
 {
     buf_put(&sink->queued, whole.data, whole.size);
@@ -189,7 +230,15 @@ static int take_frame(struct sink *sink, const struct frame *frame, int64_t now)
         return take_refusal(sink, frame->payload);
     if (tailing && (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
         return enqueue(sink, frame->whole);
-    if (tailing && frame->type == FRAME_PING)
+    if (greeting && frame->type == FRAME_REPAIR)
+        return take_repair(sink, frame->payload);
+    if (sink->state == SINK_ANSWERING && frame->type == FRAME_ASK)
+        return start_repair_work(sink, SINK_ANSWER, frame->payload);
+    if (sink->state == SINK_ANSWERING && frame->type == FRAME_PLAN)
+        return start_repair_work(sink, SINK_EQUALISE, frame->payload);
+    if (sink->state == SINK_EQUALISING && frame->type == FRAME_ANSWER)
+        return take_answer(sink, frame->payload);
+    if (sink->state != SINK_GREETING && sink->state != SINK_LOADING && frame->type == FRAME_PING)
         return message_decode_ping(frame->payload);
     if (frame->type == FRAME_BYE)
         return take_bye(sink, frame->payload);
@@ -220,6 +269,10 @@ void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t 
     sink->outstanding -= taken->answered;
     sink->position = taken->position;
     acknowledge(sink, now);
+    if (taken->stopped) {
+        sink_end(sink, "a mailbox does not hold what the journal says: it has to be repaired");
+        return;
+    }
     if (sink->state == SINK_TAILING && taken->missed.size)
         ask(sink, taken->missed, now);
     proceed(sink);
@@ -240,6 +293,43 @@ void sink_looked(struct sink *sink, int rc, struct bytes missing, bool all, int6
     proceed(sink);
 }
 
+void sink_answered(struct sink *sink, int rc, struct bytes answer, int64_t now)
+{
+    struct buf out = {0};
+    struct answered message = {.failed = rc != ERR_OK,
+                               .bytes = rc ? bytes_text(err_message()) : answer};
+    sink->working = false;
+    if (sink->state != SINK_ANSWERING)
+        return;
+    message_encode_answer(&message, &out);
+    send_buf(sink, &out, now);
+}
+
+void sink_ask(struct sink *sink, struct bytes question, int64_t now)
+{
+    struct buf out = {0};
+    if (sink->state != SINK_EQUALISING)
+        return;
+    sink->asking = true;
+    message_encode_ask(question, &out);
+    send_buf(sink, &out, now);
+}
+
+void sink_equalised(struct sink *sink, int rc, int64_t now)
+{
+    (void)now;
+    sink->working = false;
+    if (sink->state != SINK_EQUALISING)
+        return;
+    if (rc) {
+        sink_end(sink, err_message());
+        return;
+    }
+    sink->state = SINK_LOADING;
+    sink->working = true;
+    sink->actions->work(sink->context, SINK_LOAD, bytes_of(NULL, 0));
+}
+
 void sink_tick(struct sink *sink, int64_t now)
 {
     if (sink->state == SINK_CLOSED)
@@ -247,6 +337,12 @@ void sink_tick(struct sink *sink, int64_t now)
     if (now - sink->heard > 3 * sink->heartbeat) {
         sink_end(sink, "the upstream is silent");
         return;
+    }
+    bool repairing = sink->state == SINK_ANSWERING || sink->state == SINK_EQUALISING;
+    if (repairing && now - sink->said >= sink->heartbeat) {
+        struct buf out = {0};
+        message_encode_ping(&out);
+        send_buf(sink, &out, now);
     }
     if (sink->state != SINK_TAILING)
         return;

@@ -4,8 +4,10 @@
  * Connected → its own position is looked up (work LOAD) → HELLO → WELCOME → frames are queued and
  * taken in (work APPLY), as many at once as have come while the last ones were; each time an ACK
  * goes out. When nothing is queued it is looked for content that is missing here (work LOOK), from
- * the start of a connection on and again every now and then, and that is asked for. One work at a
- * time. Every way out goes through close(), once.
+ * the start of a connection on and again every now and then, and that is asked for. Instead of a
+ * WELCOME there may come a REPAIR: the upstream's questions are answered (work ANSWER) → PLAN →
+ * this node becomes equal (work EQUALISE, which asks questions by sink_ask()) → LOAD and HELLO
+ * again. One work at a time. Every way out goes through close(), once.
  */
 #ifndef SHIPLOG_AGENT_SINK_H
 #define SHIPLOG_AGENT_SINK_H
@@ -17,9 +19,12 @@
                         */
 
 enum sink_work {
-    SINK_LOAD,  /* this node's greeting. Answered by sink_loaded() */
-    SINK_APPLY, /* take in `frames`. Answered by sink_applied() */
-    SINK_LOOK   /* go on with the search for missing content. Answered by sink_looked() */
+    SINK_LOAD,    /* this node's greeting. Answered by sink_loaded() */
+    SINK_APPLY,   /* take in `frames`. Answered by sink_applied() */
+    SINK_LOOK,    /* go on with the search for missing content. Answered by sink_looked() */
+    SINK_ANSWER,  /* the question in `frames`. Answered by sink_answered() */
+    SINK_EQUALISE /* carry the plan in `frames` out: agent/make_equal.h. Answered by
+                     sink_equalised() */
 };
 
 /* None of these may call back into the sink before it returns. */
@@ -29,9 +34,20 @@ struct sink_actions {
     void (*work)(void *context, enum sink_work work, struct bytes frames);
     void (*welcomed)(void *context, const struct welcome *welcome);
     void (*close)(void *context, const char *reason); /* after what was sent before is on its way */
+    /* What the upstream answers to sink_ask(); valid until it returns. */
+    void (*answered)(void *context, const struct answered *answer);
+    void (*repairing)(void *context, const char *reason); /* a REPAIR came */
 };
 
-enum sink_state { SINK_LOADING, SINK_GREETING, SINK_TAILING, SINK_CLOSED };
+/* ANSWERING: the upstream asks. EQUALISING: this side does. */
+enum sink_state {
+    SINK_LOADING,
+    SINK_GREETING,
+    SINK_TAILING,
+    SINK_ANSWERING,
+    SINK_EQUALISING,
+    SINK_CLOSED
+};
 
 struct sink {
     const struct sink_actions *actions;
@@ -46,6 +62,7 @@ struct sink {
     bool looking;         /* the search for missing content is not through */
     int64_t looked;       /* when it was begun last */
     uint64_t outstanding; /* GUIDs asked for and not answered yet */
+    bool asking;          /* a question of a repair is under way */
     bool refused;
     enum refusal refusal;
     uint64_t node_id; /* the upstream's */
@@ -64,10 +81,16 @@ struct taken {
     struct position position; /* durable now */
     uint64_t answered;        /* GUIDs that had been asked for */
     struct bytes missed;      /* GUIDs of content that is referred to and did not come */
+    bool stopped;             /* another mailbox stopped: it must be made equal */
 };
 void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t now);
 /* `missing`: GUIDs, at most WANT_MAX; `all`: the search is through. */
 void sink_looked(struct sink *sink, int rc, struct bytes missing, bool all, int64_t now);
+/* rc: not ERR_OK is told to the upstream, with err_message(). */
+void sink_answered(struct sink *sink, int rc, struct bytes answer, int64_t now);
+void sink_equalised(struct sink *sink, int rc, int64_t now); /* rc as of sink_loaded() */
+/* A question of EQUALISE's; one at a time. Answered by answered(), unless close() comes first. */
+void sink_ask(struct sink *sink, struct bytes question, int64_t now);
 void sink_tick(struct sink *sink, int64_t now);
 /* This side wants to end it: says why to the upstream. */
 void sink_end(struct sink *sink, const char *reason);

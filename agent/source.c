@@ -14,6 +14,7 @@ void source_init(struct source *source, const struct source_actions *actions, vo
 void source_free(struct source *source)
 {
     buf_free(&source->wants);
+    buf_free(&source->question);
 }
 
 void source_closed(struct source *source, const char *reason)
@@ -114,6 +115,31 @@ static int on_want(struct source *source, struct bytes payload)
     return ERR_OK;
 }
 
+static int on_ask(struct source *source, struct bytes payload)
+{
+    if (source->working)
+        return fail(ERR_PROTOCOL, "a question before the last one was answered");
+    buf_reset(&source->question);
+    buf_put(&source->question, payload.data, payload.size);
+    if (source->question.failed)
+        return fail(ERR_NOMEM, "out of memory");
+    start(source, SOURCE_ANSWER);
+    return ERR_OK;
+}
+
+static int on_answer(struct source *source, struct bytes payload)
+{
+    struct answered answer;
+    int rc = message_decode_answer(payload, &answer);
+    if (rc == ERR_OK && !source->asking)
+        rc = fail(ERR_PROTOCOL, "an answer to no question");
+    if (rc)
+        return rc;
+    source->asking = false;
+    source->actions->answered(source->context, &answer);
+    return ERR_OK;
+}
+
 static int take_bye(struct source *source, struct bytes payload)
 {
     struct bytes reason;
@@ -126,26 +152,37 @@ static int take_bye(struct source *source, struct bytes payload)
     return ERR_OK;
 }
 
-void source_frame(struct source *source, const struct frame *frame, int64_t now)
+/* A follower greets at first, and again when it has become equal. */
+static bool may_greet(const struct source *source)
+{
+    return source->state == SOURCE_WAITING ||
+           (source->state == SOURCE_EQUALISING && !source->working);
+}
+
+static int take_frame(struct source *source, const struct frame *frame)
 {
     bool greeted = source->state != SOURCE_WAITING;
-    int rc = ERR_OK;
+    if (frame->type == FRAME_HELLO && may_greet(source))
+        return on_hello(source, frame->payload);
+    if (source->state == SOURCE_TAILING && frame->type == FRAME_ACK)
+        return on_ack(source, frame->payload);
+    if (source->state == SOURCE_TAILING && frame->type == FRAME_WANT)
+        return on_want(source, frame->payload);
+    if (source->state == SOURCE_TAKING_IN && frame->type == FRAME_ANSWER)
+        return on_answer(source, frame->payload);
+    if (source->state == SOURCE_EQUALISING && frame->type == FRAME_ASK)
+        return on_ask(source, frame->payload);
+    if (greeted && frame->type == FRAME_PING)
+        return message_decode_ping(frame->payload);
+    if (greeted && frame->type == FRAME_BYE)
+        return take_bye(source, frame->payload);
+    return fail(ERR_PROTOCOL, "a frame that does not belong here");
+}
+
+void source_frame(struct source *source, const struct frame *frame, int64_t now)
+{
     source->heard = now;
-    if (source->state == SOURCE_CLOSED)
-        return;
-    if (!greeted && frame->type == FRAME_HELLO)
-        rc = on_hello(source, frame->payload);
-    else if (source->state == SOURCE_TAILING && frame->type == FRAME_ACK)
-        rc = on_ack(source, frame->payload);
-    else if (source->state == SOURCE_TAILING && frame->type == FRAME_WANT)
-        rc = on_want(source, frame->payload);
-    else if (greeted && frame->type == FRAME_PING)
-        rc = message_decode_ping(frame->payload);
-    else if (greeted && frame->type == FRAME_BYE)
-        rc = take_bye(source, frame->payload);
-    else
-        rc = fail(ERR_PROTOCOL, "a frame that does not belong here");
-    if (rc)
+    if (source->state != SOURCE_CLOSED && take_frame(source, frame))
         source_end(source, err_message());
 }
 
@@ -158,14 +195,66 @@ static void refuse(struct source *source, const struct verdict *verdict, int64_t
     source_closed(source, verdict->text);
 }
 
+static void begin_repair(struct source *source, const struct verdict *verdict, int64_t now)
+{
+    struct buf out = {0};
+    message_encode_repair(verdict->text, &out);
+    source->repairs++;
+    source->state = SOURCE_TAKING_IN;
+    send_buf(source, &out, now);
+    if (source->state == SOURCE_TAKING_IN)
+        start(source, SOURCE_TAKE_IN);
+}
+
+void source_ask(struct source *source, struct bytes question, int64_t now)
+{
+    struct buf out = {0};
+    if (source->state != SOURCE_TAKING_IN)
+        return;
+    source->asking = true;
+    message_encode_ask(question, &out);
+    send_buf(source, &out, now);
+}
+
+void source_taken(struct source *source, int rc, struct bytes plan, int64_t now)
+{
+    struct buf out = {0};
+    source->working = false;
+    if (source->state != SOURCE_TAKING_IN)
+        return;
+    if (rc) {
+        source_end(source, err_message());
+        return;
+    }
+    message_encode_plan(plan, &out);
+    source->state = SOURCE_EQUALISING;
+    send_buf(source, &out, now);
+}
+
+void source_answered(struct source *source, int rc, struct bytes answer, int64_t now)
+{
+    struct buf out = {0};
+    struct answered message = {.failed = rc != ERR_OK,
+                               .bytes = rc ? bytes_text(err_message()) : answer};
+    source->working = false;
+    if (source->state != SOURCE_EQUALISING)
+        return;
+    message_encode_answer(&message, &out);
+    send_buf(source, &out, now);
+}
+
 void source_checked(struct source *source, const struct verdict *verdict, int64_t now)
 {
     struct buf out = {0};
     source->working = false;
     if (source->state != SOURCE_CHECKING)
         return;
-    if (verdict->refused) {
+    if (verdict->judgement == JUDGE_REFUSE) {
         refuse(source, verdict, now);
+        return;
+    }
+    if (verdict->judgement == JUDGE_REPAIR) {
+        begin_repair(source, verdict, now);
         return;
     }
     struct welcome welcome = verdict->welcome;
@@ -214,7 +303,7 @@ void source_tick(struct source *source, int64_t now)
         return;
     if (now - source->heard > SILENCE) {
         source_end(source, "the follower is silent");
-    } else if (source->state == SOURCE_TAILING && now - source->said >= HEARTBEAT) {
+    } else if (source->state != SOURCE_WAITING && now - source->said >= HEARTBEAT) {
         message_encode_ping(&out);
         send_buf(source, &out, now);
     }

@@ -2,8 +2,11 @@
  * socket, clock, thread or store.
  *
  * HELLO → the greeting is checked (work CHECK) → WELCOME, then as long as there is something new
- * and the follower has not too much under way, the next frames are made (work FILL) and sent. One
- * work at a time. Every way out goes through close(), once.
+ * and the follower has not too much under way, the next frames are made (work FILL) and sent. Where
+ * the journal alone will not do: REPAIR, then this side takes in what the follower changed (work
+ * TAKE_IN, which asks questions by source_ask()) → PLAN, and the follower's questions are answered
+ * (work ANSWER) until it greets again. One work at a time. Every way out goes through close(),
+ * once.
  */
 #ifndef SHIPLOG_AGENT_SOURCE_H
 #define SHIPLOG_AGENT_SOURCE_H
@@ -17,8 +20,10 @@
 #define SILENCE INT64_C(15000000)        /* microseconds of it that end a connection */
 
 enum source_work {
-    SOURCE_CHECK, /* may source->hello be fed? Answered by source_checked() */
-    SOURCE_FILL   /* about SOURCE_FILL_SIZE bytes of frames. Answered by source_filled() */
+    SOURCE_CHECK,   /* may source->hello be fed? Answered by source_checked() */
+    SOURCE_FILL,    /* about SOURCE_FILL_SIZE bytes of frames. Answered by source_filled() */
+    SOURCE_TAKE_IN, /* agent/take_in.h. Answered by source_taken() */
+    SOURCE_ANSWER   /* source->question. Answered by source_answered() */
 };
 
 /* None of these may call back into the source before it returns. */
@@ -27,9 +32,19 @@ struct source_actions {
     void (*work)(void *context, enum source_work work);
     void (*acknowledged)(void *context, struct position position);
     void (*close)(void *context, const char *reason); /* after what was sent before is on its way */
+    /* What the follower answers to source_ask(); valid until it returns. */
+    void (*answered)(void *context, const struct answered *answer);
 };
 
-enum source_state { SOURCE_WAITING, SOURCE_CHECKING, SOURCE_TAILING, SOURCE_CLOSED };
+/* TAKING_IN: this side asks. EQUALISING: the follower does. */
+enum source_state {
+    SOURCE_WAITING,
+    SOURCE_CHECKING,
+    SOURCE_TAILING,
+    SOURCE_TAKING_IN,
+    SOURCE_EQUALISING,
+    SOURCE_CLOSED
+};
 
 struct source {
     const struct source_actions *actions;
@@ -44,6 +59,9 @@ struct source {
     struct hello hello;           /* its name points to `name` */
     char name[PEER_NAME_MAX + 1]; /* the follower's; its node id in digits when it gave none */
     struct buf wants;             /* GUIDs asked for and not given to a FILL yet */
+    struct buf question;          /* that is being answered */
+    bool asking;                  /* a question of this side's is under way */
+    unsigned repairs;             /* that were begun on this connection */
     struct position acknowledged;
 };
 
@@ -51,9 +69,14 @@ void source_init(struct source *source, const struct source_actions *actions, vo
                  int64_t now);
 void source_free(struct source *source);
 void source_frame(struct source *source, const struct frame *frame, int64_t now);
-/* REFUSAL_…, `text`: why it is refused; or the welcome. */
+/* What is to be said to a follower. */
+enum judgement {
+    JUDGE_WELCOME,
+    JUDGE_REFUSE, /* `why`, `text` */
+    JUDGE_REPAIR  /* first it must be repaired: `text` says why */
+};
 struct verdict {
-    bool refused;
+    enum judgement judgement;
     enum refusal why;
     char text[REASON_MAX + 1];
     struct welcome welcome;
@@ -62,6 +85,12 @@ void source_checked(struct source *source, const struct verdict *verdict, int64_
 /* Frames, and whether that is all there is. rc: not ERR_OK ends the connection with err_message().
  */
 void source_filled(struct source *source, int rc, struct bytes frames, bool all, int64_t now);
+/* The plan as plan_encode() writes it. rc as above. */
+void source_taken(struct source *source, int rc, struct bytes plan, int64_t now);
+/* rc: not ERR_OK is told to the follower, with err_message(). */
+void source_answered(struct source *source, int rc, struct bytes answer, int64_t now);
+/* A question of TAKE_IN's; one at a time. Answered by answered(), unless close() comes first. */
+void source_ask(struct source *source, struct bytes question, int64_t now);
 void source_changed(struct source *source); /* something was committed */
 void source_tick(struct source *source, int64_t now);
 /* This side wants to end it: says why to the follower. */

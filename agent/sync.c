@@ -255,8 +255,8 @@ static int follow(struct end *master, struct end *replica)
     if (rc == ERR_OK)
         rc = receiver_hello(tail.receiver, &hello);
     if (rc == ERR_OK)
-        feeder_check(master->store, &hello, &verdict);
-    if (rc == ERR_OK && verdict.refused)
+        feeder_check(master->store, &hello, true, &verdict);
+    if (rc == ERR_OK && verdict.judgement != JUDGE_WELCOME)
         rc = fail(ERR_REFUSED, "%s", verdict.text);
     if (rc == ERR_OK)
         rc = feeder_open(master->store, &hello, &verdict.welcome, &tail.feeder);
@@ -327,7 +327,9 @@ static int can_tail(struct end *master, const struct facts_of_end *here,
 {
     struct holding work = {.position = there->last};
     *tail = false;
-    if (here->stops || there->stops ||
+    bool differs = position_equal(here->last, there->last) &&
+                   node_digest(&here->node) != node_digest(&there->node);
+    if (here->stops || there->stops || differs ||
         (there->node.store_id && there->node.store_id != here->node.store_id))
         return ERR_OK;
     if (there->node.store_id == 0)
@@ -337,61 +339,11 @@ static int can_tail(struct end *master, const struct facts_of_end *here,
     return rc;
 }
 
-/* Mailboxes whose digests differ at one position, although no entry showed it. */
-struct difference {
-    struct store *replica;
-    const struct position *at;
-    bool any;
-};
-
-static int stop_differing(struct tx *tx, void *arg)
-{
-    const struct mailbox_line *line = arg;
-    return stop_damaged(tx, line->id, "its digest is not the master's");
-}
-
-struct own_digest {
-    uint64_t id;
-    uint64_t digest;
-};
-
-static int get_digest(struct tx *tx, void *arg)
-{
-    struct own_digest *work = arg;
-    struct header header;
-    int rc = header_get(tx_db(tx), work->id, &header);
-    work->digest = rc == ERR_OK ? header_digest(&header) : 0;
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
-static int compare_mailbox(const struct mailbox_line *line, void *arg)
-{
-    struct difference *work = arg;
-    struct own_digest own = {.id = line->id};
-    if (!line->digest || line->state == MAILBOX_PURGED)
-        return ERR_OK;
-    int rc = store_read(work->replica, get_digest, &own);
-    if (rc || own.digest == line->digest)
-        return rc;
-    work->any = true;
-    return store_maintain(work->replica, stop_differing, (void *)(uintptr_t)line);
-}
-
-static int find_differences(struct end *master, struct end *replica,
-                            const struct facts_of_end *there, bool *any)
-{
-    const struct asker source = {.ask = ask_end, .context = master};
-    struct difference work = {.replica = replica->store, .at = &there->last};
-    int rc = ask_mailboxes(&source, there->last.modseq, compare_mailbox, &work);
-    *any = work.any;
-    return rc;
-}
-
 static int one_round(struct end *master, struct end *replica, struct facts_of_end *here,
                      struct facts_of_end *there)
 {
     struct sync *sync = master->sync;
-    bool tail, differs = false;
+    bool tail;
     uint64_t before = there->last.modseq;
     int rc = can_tail(master, here, there, &tail);
     if (rc == ERR_OK && !tail)
@@ -408,12 +360,6 @@ static int one_round(struct end *master, struct end *replica, struct facts_of_en
         rc = look_at_both(master, replica, here, there);
     if (rc == ERR_OK && tail)
         sync->sent += there->last.modseq - before;
-    bool same_place = position_equal(here->last, there->last);
-    if (rc == ERR_OK && same_place && !there->stops &&
-        node_digest(&here->node) != node_digest(&there->node))
-        rc = find_differences(master, replica, there, &differs);
-    if (rc == ERR_OK && differs)
-        rc = look_at_both(master, replica, here, there);
     return rc;
 }
 

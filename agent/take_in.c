@@ -594,6 +594,8 @@ static int decide(struct tx *tx, void *arg)
     plan->time = window->last_time;
     plan->epoch = reaches ? fork_epoch_at(&work->mine, plan->at.modseq) : tx_node(tx)->epoch;
     plan->since = fork->common_known ? fork->common.modseq : 0;
+    plan->compare = fork->on_journal && position_equal(work->theirs.last, window->last) &&
+                    work->theirs.digest != node_digest(tx_node(tx));
     plan->own_after = UINT64_MAX;
     if (!fork->common_known && !from_nothing)
         plan->own_after = 0;

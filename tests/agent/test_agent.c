@@ -445,6 +445,7 @@ static void stores_of_one_agent_keep_to_their_own(void **state)
     assert_int_equal(view_of(c).store_id, 0);
     hello.store_id = view_of(y).store_id;
     hello.position = view_of(y).position;
+    hello.digest = view_of(y).digest;
     struct stranger stranger;
     struct welcome welcome;
     dial(&stranger, x);
@@ -471,14 +472,26 @@ static void who_cannot_be_fed_is_told_why(void **state)
     assert_refused(a, &hello, REFUSAL_STORE);
     hello = hello_of("rosa", 99);
     hello.store_id = view.store_id;
-    hello.position = (struct position){.modseq = 1, .chain = 1};
-    assert_refused(a, &hello, REFUSAL_FORK);
-    hello.position = (struct position){.modseq = view.position.modseq + 1, .chain = 1};
-    assert_refused(a, &hello, REFUSAL_FORK);
     struct host *b = make_node(*state, 1, ROLE_REPLICA);
     start(b, "127.0.0.1:0", NULL);
     hello = hello_of("rosa", 99);
     assert_refused(b, &hello, REFUSAL_NOT_READY);
+}
+
+/* It is not refused: it is asked what it has, so that it can be made equal. */
+static void assert_repaired(struct host *node, const struct hello *hello, const char *why)
+{
+    struct stranger stranger;
+    struct bytes reason;
+    dial(&stranger, node);
+    greet(&stranger, hello);
+    struct frame frame = hear(&stranger);
+    assert_int_equal(frame.type, FRAME_REPAIR);
+    assert_int_equal(message_decode_repair(frame.payload, &reason), ERR_OK);
+    assert_true(reason.size >= strlen(why));
+    assert_memory_equal(reason.data, why, strlen(why));
+    assert_int_equal(hear(&stranger).type, FRAME_ASK);
+    hang_up(&stranger);
 }
 
 static int trim(struct tx *tx, void *arg)
@@ -488,12 +501,25 @@ static int trim(struct tx *tx, void *arg)
     return journal_trim(tx_db(tx), tx_window(tx)->last.modseq, 1000, &removed);
 }
 
-static void a_follower_behind_the_window_is_told_of_the_gap(void **state)
+static void a_follower_behind_the_window_or_on_another_branch_is_repaired(void **state)
 {
     struct host *a = start_master(*state);
-    assert_int_equal(store_maintain(a->store, trim, NULL), ERR_OK);
+    struct view_of_store view = view_of(a);
     struct hello hello = hello_of("rosa", 99);
-    assert_refused(a, &hello, REFUSAL_GAP);
+    hello.store_id = view.store_id;
+    hello.position = (struct position){.modseq = 1, .chain = 1};
+    assert_repaired(a, &hello, "fork: ");
+    hello.position = (struct position){.modseq = view.position.modseq + 1, .chain = 1};
+    assert_repaired(a, &hello, "fork: ");
+    hello.position = view.position;
+    hello.digest = view.digest + 1;
+    assert_repaired(a, &hello, "at the same position the digests differ");
+    hello.digest = view.digest;
+    hello.repairing = true;
+    assert_repaired(a, &hello, "mailboxes of the follower wait");
+    assert_int_equal(store_maintain(a->store, trim, NULL), ERR_OK);
+    hello = hello_of("rosa", 99);
+    assert_repaired(a, &hello, "gap: ");
 }
 
 static void one_name_is_one_follower(void **state)
@@ -830,7 +856,7 @@ int main(void)
         TEST(a_backlog_of_many_windows_arrives),
         TEST(stores_of_one_agent_keep_to_their_own),
         TEST(who_cannot_be_fed_is_told_why),
-        TEST(a_follower_behind_the_window_is_told_of_the_gap),
+        TEST(a_follower_behind_the_window_or_on_another_branch_is_repaired),
         TEST(one_name_is_one_follower),
         TEST(a_name_is_free_when_its_bearer_hangs_up),
         TEST(garbage_changes_nothing_and_the_agent_goes_on),

@@ -20,7 +20,9 @@ struct stage {
     int64_t now;
     struct buf sent;
     size_t read; /* bytes of `sent` that the test has looked at */
-    int works[3];
+    int works[5];
+    unsigned answers;
+    unsigned repairs;
     bool working;
     struct buf applying; /* what the last APPLY got */
     unsigned welcomes;
@@ -59,7 +61,22 @@ static void on_close(void *context, const char *reason)
     snprintf(stage->reason, sizeof stage->reason, "%s", reason);
 }
 
-static const struct sink_actions actions = {on_send, on_work, on_welcomed, on_close};
+static void on_answered(void *context, const struct answered *answer)
+{
+    struct stage *stage = context;
+    (void)answer;
+    stage->answers++;
+}
+
+static void on_repairing(void *context, const char *reason)
+{
+    struct stage *stage = context;
+    (void)reason;
+    stage->repairs++;
+}
+
+static const struct sink_actions actions = {on_send,  on_work,     on_welcomed,
+                                            on_close, on_answered, on_repairing};
 
 static void set_up(struct stage *stage)
 {

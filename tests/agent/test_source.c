@@ -17,7 +17,8 @@ struct stage {
     int64_t now;
     struct buf sent;
     size_t read; /* bytes of `sent` that the test has looked at */
-    int works[2];
+    int works[4];
+    unsigned answers;
     bool working;
     struct position acknowledged;
     unsigned acknowledgements;
@@ -54,7 +55,15 @@ static void on_close(void *context, const char *reason)
     snprintf(stage->reason, sizeof stage->reason, "%s", reason);
 }
 
-static const struct source_actions actions = {on_send, on_work, on_acknowledged, on_close};
+static void on_answered(void *context, const struct answered *answer)
+{
+    struct stage *stage = context;
+    (void)answer;
+    stage->answers++;
+}
+
+static const struct source_actions actions = {on_send, on_work, on_acknowledged, on_close,
+                                              on_answered};
 
 static void set_up(struct stage *stage)
 {
@@ -197,7 +206,8 @@ static void a_refusal_says_why_and_closes(void **state)
 {
     struct stage stage;
     struct refuse refuse;
-    struct verdict verdict = {.refused = true, .why = REFUSAL_GAP, .text = "gap: too old"};
+    struct verdict verdict = {
+        .judgement = JUDGE_REFUSE, .why = REFUSAL_GAP, .text = "gap: too old"};
     (void)state;
     set_up(&stage);
     give_hello(&stage, "rosa");

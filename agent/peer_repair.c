@@ -1,0 +1,130 @@
+/* A connection's repair: what the state machines call TAKE_IN and EQUALISE, in a thread of its own.
+ */
+#include "agent/agent.h"
+#include "agent/edge.h"
+#include "agent/log.h"
+#include "agent/make_equal.h"
+#include "agent/take_in.h"
+#include "base/err.h"
+
+#include <stdlib.h>
+
+#define REPAIRS_MAX 8u /* of one agent at the same time: each has a thread */
+
+bool peer_may_repair(const struct peer *peer)
+{
+    return peer->agent->repairs < REPAIRS_MAX;
+}
+
+static const char *store_of(const struct peer *peer)
+{
+    return store_path(peer->station->store);
+}
+
+static void start(struct peer *peer, const struct repairer_work *work)
+{
+    peer->working = true;
+    peer->agent->repairs++;
+    int rc = repairer_start(&peer->agent->loop, work, peer, &peer->repairer);
+    if (rc)
+        work->done(peer, rc);
+}
+
+static void end(struct peer *peer)
+{
+    peer->repairer = NULL;
+    peer->working = false;
+    peer->agent->repairs--;
+}
+
+static void log_taken(const struct peer *peer, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->line_count; i++) {
+        const struct plan_line *line = &plan->lines[i];
+        log_info("inefficient-replication",
+                 "store=%s peer=\"%s\" mailbox=\"%s\" reason=\"%s\" renumbered=%llu "
+                 "copied_back=%llu expunged=%llu damaged=%llu",
+                 store_of(peer), peer->source.name, line->name, plan->reason,
+                 (unsigned long long)line->renumbered, (unsigned long long)line->copied_back,
+                 (unsigned long long)line->expunged, (unsigned long long)line->damaged);
+    }
+}
+
+static int run_take_in(void *context, const struct asker *asker)
+{
+    struct peer *peer = context;
+    struct take_in options = {.slot = peer->source.name};
+    int rc = take_in(peer->station->store, asker, &options, &peer->plan);
+    if (rc)
+        return rc;
+    log_taken(peer, &peer->plan);
+    buf_reset(&peer->filled);
+    plan_encode(&peer->plan, &peer->filled);
+    plan_free(&peer->plan);
+    return peer->filled.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+}
+
+static void ask_follower(void *context, struct bytes question)
+{
+    struct peer *peer = context;
+    source_ask(&peer->source, question, agent_now(peer->agent));
+}
+
+static void taken(void *context, int rc)
+{
+    struct peer *peer = context;
+    end(peer);
+    source_taken(&peer->source, rc, buf_view(&peer->filled), agent_now(peer->agent));
+    peer_maybe_free(peer);
+}
+
+void peer_take_in(struct peer *peer)
+{
+    static const struct repairer_work work = {run_take_in, ask_follower, taken};
+    start(peer, &work);
+}
+
+static void log_equal(void *arg, const struct equal_line *line)
+{
+    const struct peer *peer = arg;
+    log_info("inefficient-replication",
+             "store=%s mailbox=\"%s\" reason=\"%s\" records=%llu bytes=%llu expunged=%llu%s",
+             store_of(peer), line->name, line->reason, (unsigned long long)line->records,
+             (unsigned long long)line->bytes, (unsigned long long)line->expunged,
+             line->done ? "" : " state=waiting");
+}
+
+static int run_equalise(void *context, const struct asker *asker)
+{
+    struct peer *peer = context;
+    struct equal_report report = {.mailbox = log_equal, .arg = peer};
+    int rc = plan_decode(peer->frames, &peer->plan);
+    if (rc)
+        return rc;
+    rc = make_equal(peer->station->store, asker, &peer->plan, &report);
+    if (report.aside)
+        log_warning("set-aside", "store=%s file=\"%s\"", store_of(peer), report.aside);
+    free(report.aside);
+    plan_free(&peer->plan);
+    return rc;
+}
+
+static void ask_upstream(void *context, struct bytes question)
+{
+    struct peer *peer = context;
+    sink_ask(&peer->sink, question, agent_now(peer->agent));
+}
+
+static void equalised(void *context, int rc)
+{
+    struct peer *peer = context;
+    end(peer);
+    sink_equalised(&peer->sink, rc, agent_now(peer->agent));
+    peer_maybe_free(peer);
+}
+
+void peer_equalise(struct peer *peer)
+{
+    static const struct repairer_work work = {run_equalise, ask_upstream, equalised};
+    start(peer, &work);
+}
