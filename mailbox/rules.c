@@ -55,8 +55,6 @@ struct merge {
     bool base_known;
     struct pair *pairs;
     size_t count;
-    uint32_t *named[ENDS]; /* successors that the tombstones of an end name, sorted */
-    size_t named_count[ENDS];
     uint32_t next; /* the next new UID */
     struct merge_plan *plan;
 };
@@ -170,34 +168,6 @@ static bool dead_on_evidence(const struct merge *merge, int end, const struct pa
 
 /* ---- Messages that went on under another UID ---- */
 
-static int compare_uids(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a;
-    uint32_t y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-static int name_successors(struct merge *merge, int end)
-{
-    const struct merge_end *here = merge->ends[end];
-    uint32_t *named = malloc((here->count + 1) * sizeof *named);
-    size_t count = 0;
-    if (!named)
-        return out_of_memory();
-    for (size_t i = 0; i < here->count; i++)
-        if (!record_live(&here->records[i].record) && here->records[i].record.successor)
-            named[count++] = here->records[i].record.successor;
-    qsort(named, count, sizeof *named, compare_uids);
-    merge->named[end] = named;
-    merge->named_count[end] = count;
-    return ERR_OK;
-}
-
-static bool is_named(const struct merge *merge, int end, uint32_t uid)
-{
-    return bsearch(&uid, merge->named[end], merge->named_count[end], sizeof uid, compare_uids);
-}
-
 static struct pair *with_guid(const struct merge *merge, int end, uint32_t uid,
                               const struct guid *guid)
 {
@@ -206,36 +176,70 @@ static struct pair *with_guid(const struct merge *merge, int end, uint32_t uid,
     return record && guid_equal(&record->record.guid, guid) ? pair : NULL;
 }
 
-/* Where the message with this GUID went from a tombstone. A split brain (row 6) kills a UID with
- * two messages in one go and gives them neighbouring UIDs, but its tombstone can name one only: the
- * other is beside it and named by none. */
+/* Where the message with this GUID went from a tombstone. A UID that died with two messages (row 6)
+ * has one tombstone, which names M's of then. R's is its neighbour: give_out_one() sees to it that
+ * nothing else is. */
 static struct pair *next_of(const struct merge *merge, int end, const struct merge_record *from,
                             const struct guid *guid)
 {
     uint32_t uid = from->record.successor;
     struct pair *pair = with_guid(merge, end, uid, guid);
-    if (pair || guid_equal(&from->record.guid, guid))
+    if (pair || guid_equal(guid, &from->record.guid))
         return pair;
     const uint32_t beside[] = {uid - 1, uid + 1};
-    for (size_t i = 0; i < 2 && !pair; i++)
-        if (!is_named(merge, end, beside[i]))
-            pair = with_guid(merge, end, beside[i], guid);
-    return pair;
+    for (size_t i = 0; i < 2; i++) {
+        pair = with_guid(merge, end, beside[i], guid);
+        if (pair && old(merge, end, pair->side[end].record))
+            return pair;
+    }
+    return NULL;
+}
+
+/* The end whose base the other knows. */
+static int behind(const struct merge *merge)
+{
+    return merge->ends[M]->base < merge->ends[R]->base ? M : R;
+}
+
+/* The GUID of the message that both had under this UID. Between unequal bases a UID may have had
+ * two messages: the lower base had only the one. NULL: not to be known. */
+static const struct guid *shared_guid(const struct merge *merge, const struct pair *pair)
+{
+    int lower = behind(merge);
+    const struct side *sides[] = {&pair->side[lower], &pair->side[OTHER(lower)]};
+    for (size_t i = 0; i < (same_bases(merge) ? 2 : 1); i++)
+        if (sides[i]->known)
+            return &sides[i]->record->record.guid;
+    return NULL;
 }
 
 enum whereabouts { UNCERTAIN, DEAD, ALIVE };
 
-/* What an end has made of the message that both had under this pair's UID. */
+/* Whether a message that ends in this tombstone was expunged at this end alone. What was dead at
+ * the lower base the other end knows already. */
+static bool expunged_here(const struct merge *merge, int end, const struct merge_record *tomb,
+                          const struct guid *guid)
+{
+    bool since =
+        changed(merge, end, tomb) || merge->ends[end]->base > merge->ends[OTHER(end)]->base;
+    return since && guid_equal(&tomb->record.guid, guid);
+}
+
+/* What an end has made of the message that both had under this pair's UID. If it went on under
+ * another that both had, too, that one's pair tells. */
 static enum whereabouts follow(const struct merge *merge, int end, struct pair *pair,
                                const struct guid *guid, struct pair **found)
 {
     for (unsigned hops = 0; pair && hops < HOPS_MAX; hops++) {
         const struct side *side = &pair->side[end];
+        const struct guid *had_guid = shared_guid(merge, pair);
+        if (hops && side->known && !(had_guid && !guid_equal(had_guid, guid)))
+            return UNCERTAIN;
         *found = pair;
         if (side->live)
             return ALIVE;
         if (!side->record->record.successor)
-            return changed(merge, end, side->record) ? DEAD : UNCERTAIN;
+            return expunged_here(merge, end, side->record, guid) ? DEAD : UNCERTAIN;
         pair = next_of(merge, end, side->record, guid);
     }
     return UNCERTAIN;
@@ -246,32 +250,55 @@ struct trace {
     struct pair *found[ENDS]; /* where the end has it, if alive */
 };
 
-/* Follows both ends' tombstones from a UID that both had. False: there is nothing to follow, or
- * where it leads both had been already. */
-static bool trace(const struct merge *merge, struct pair *pair, struct trace *trace)
+static bool same_guid(const struct pair *pair)
+{
+    return guid_equal(&pair->side[M].record->record.guid, &pair->side[R].record->record.guid);
+}
+
+static enum whereabouts trace_end(const struct merge *merge, int end, struct pair *pair,
+                                  const struct guid *guid, struct pair **found)
+{
+    const struct side *side = &pair->side[end];
+    if (!side->record)
+        return dead_on_evidence(merge, end, pair) ? DEAD : UNCERTAIN;
+    /* The one that both had may be forgotten, and a tombstone of another be buried here. */
+    if (tombstone(side) && !old(merge, end, side->record))
+        return DEAD;
+    return follow(merge, end, pair, guid, found);
+}
+
+/* Follows both ends' tombstones from a UID that both had. False: they lead nowhere. */
+static bool trace_shared(const struct merge *merge, struct pair *pair, const struct guid *guid,
+                         struct trace *trace)
 {
     bool moved = false;
-    *trace = (struct trace){{UNCERTAIN, UNCERTAIN}, {NULL, NULL}};
-    if (!pair->side[M].known && !pair->side[R].known)
-        return false;
     for (int end = M; end <= R; end++) {
-        const struct side *here = &pair->side[end];
-        const struct side *there = &pair->side[OTHER(end)];
-        if (!here->record) {
-            /* Between unequal bases one UID may have had two messages: which was it? */
-            if (same_bases(merge) && dead_on_evidence(merge, end, pair))
-                trace->state[end] = DEAD;
-            continue;
-        }
-        moved |= tombstone(here) && here->record->record.successor;
-        const struct guid *guid = there->record && there->known ? &there->record->record.guid
-                                                                : &here->record->record.guid;
-        trace->state[end] = follow(merge, end, pair, guid, &trace->found[end]);
-        if (trace->state[end] == ALIVE && trace->found[end] != pair &&
-            trace->found[end]->side[end].known)
-            return false;
+        trace->state[end] = trace_end(merge, end, pair, guid, &trace->found[end]);
+        moved |= trace->state[end] == ALIVE && trace->found[end] != pair;
     }
     return moved;
+}
+
+/* The same from a UID under which both got one delivery: it is one message if it lives at both. */
+static bool trace_delivery(const struct merge *merge, struct pair *pair, struct trace *trace)
+{
+    if (!pair->side[M].record || !pair->side[R].record || !same_guid(pair) ||
+        (pair->side[M].live && pair->side[R].live))
+        return false;
+    for (int end = M; end <= R; end++) {
+        const struct guid *guid = &pair->side[end].record->record.guid;
+        trace->state[end] = follow(merge, end, pair, guid, &trace->found[end]);
+        if (trace->state[end] != ALIVE)
+            return false;
+    }
+    return true;
+}
+
+static bool trace(const struct merge *merge, struct pair *pair, struct trace *trace)
+{
+    const struct guid *guid = shared_guid(merge, pair);
+    *trace = (struct trace){{UNCERTAIN, UNCERTAIN}, {NULL, NULL}};
+    return guid ? trace_shared(merge, pair, guid, trace) : trace_delivery(merge, pair, trace);
 }
 
 static void mark_origins(struct merge *merge)
@@ -289,14 +316,24 @@ static void mark_origins(struct merge *merge)
 
 /* ---- The table ---- */
 
-static bool same_guid(const struct pair *pair)
+/* Whether it is certain that a message, which the other end never had, is not an old one under a
+ * new UID: that is, whether the tombstones of the merges that might have moved it are all there. */
+static bool surely_new(const struct merge *merge, int end, const struct side *side)
 {
-    return guid_equal(&pair->side[M].record->record.guid, &pair->side[R].record->record.guid);
+    const struct merge_end *here = merge->ends[end];
+    if (side->known)
+        return false;
+    if (old(merge, end, side->record))
+        return here->forgotten <= merge->ends[OTHER(end)]->base;
+    return !here->merged || here->forgotten <= here->base;
 }
 
-static bool same_message(const struct pair *pair)
+static bool same_message(const struct merge *merge, const struct pair *pair)
 {
-    return same_guid(pair) && pair->side[M].origin == pair->side[R].origin;
+    const struct side *m = &pair->side[M];
+    const struct side *r = &pair->side[R];
+    return same_guid(pair) && m->origin == r->origin && surely_new(merge, M, m) &&
+           surely_new(merge, R, r);
 }
 
 static bool both_live(const struct pair *pair)
@@ -315,7 +352,8 @@ static int sole(const struct pair *pair)
 static bool by_f_live_at_both(const struct merge *merge, const struct pair *pair)
 {
     (void)merge;
-    return both_live(pair) && pair->side[M].known && pair->side[R].known && same_guid(pair);
+    /* One that was healed has a newer append at that end. */
+    return both_live(pair) && (pair->side[M].known || pair->side[R].known) && same_guid(pair);
 }
 
 static bool by_f_dead_at_other(const struct merge *merge, const struct pair *pair)
@@ -334,15 +372,13 @@ static bool by_f_lost_at_other(const struct merge *merge, const struct pair *pai
 
 static bool one_message(const struct merge *merge, const struct pair *pair)
 {
-    (void)merge;
-    return both_live(pair) && same_message(pair);
+    return both_live(pair) && same_message(merge, pair);
 }
 
 static bool one_message_expunged(const struct merge *merge, const struct pair *pair)
 {
-    (void)merge;
     int end = sole(pair);
-    return end != ENDS && tombstone(&pair->side[OTHER(end)]) && same_message(pair);
+    return end != ENDS && tombstone(&pair->side[OTHER(end)]) && same_message(merge, pair);
 }
 
 static bool two_messages(const struct merge *merge, const struct pair *pair)
@@ -370,11 +406,17 @@ static bool uid_used_up(const struct merge *merge, const struct pair *pair)
     return sole(pair) != ENDS;
 }
 
+/* Or by F, but the other end lacks it and cannot have purged it. */
 static bool tombstone_after_f(const struct merge *merge, const struct pair *pair)
 {
     for (int end = M; end <= R; end++) {
         const struct side *side = &pair->side[end];
-        if (side->record && (!side->known || changed(merge, end, side->record)))
+        if (!side->record)
+            continue;
+        if (!side->known || changed(merge, end, side->record))
+            return true;
+        if (!pair->side[OTHER(end)].record &&
+            side->record->record.modseq > merge->ends[OTHER(end)]->forgotten)
             return true;
     }
     return false;
@@ -437,27 +479,34 @@ static void unite(struct pair *m, struct pair *r)
     r->side[R].fate = JOIN;
 }
 
-static void carry_one(struct pair *pair, const struct trace *way)
+static void unite_moved(struct pair *pair, const struct trace *way)
 {
-    struct pair *m = way->found[M];
-    struct pair *r = way->found[R];
-    if (way->state[M] == ALIVE && way->state[R] == ALIVE) {
-        unite(m, r);
-        if (m == pair) /* R's clients know that this UID is gone */
-            m->side[M].fate = MOVE;
-    } else if (way->state[M] == ALIVE && way->state[R] == DEAD) {
-        m->side[M].fate = DIE;
-    } else if (way->state[R] == ALIVE && way->state[M] == DEAD) {
-        r->side[R].fate = DIE;
-    }
+    if (way->state[M] != ALIVE || way->state[R] != ALIVE)
+        return;
+    unite(way->found[M], way->found[R]);
+    if (way->found[M] == pair) /* R's clients know that this UID is gone */
+        pair->side[M].fate = MOVE;
 }
 
+static void kill_moved(const struct trace *way, int end)
+{
+    if (way->state[end] == ALIVE && way->state[OTHER(end)] == DEAD &&
+        !way->found[end]->side[end].twin)
+        way->found[end]->side[end].fate = DIE;
+}
+
+/* What lives at both ends, by whatever way, is not expunged by another. */
 static void carry(struct merge *merge)
 {
     struct trace way;
     for (size_t i = 0; i < merge->count; i++)
         if (trace(merge, &merge->pairs[i], &way))
-            carry_one(&merge->pairs[i], &way);
+            unite_moved(&merge->pairs[i], &way);
+    for (size_t i = 0; i < merge->count; i++)
+        if (trace(merge, &merge->pairs[i], &way)) {
+            kill_moved(&way, M);
+            kill_moved(&way, R);
+        }
 }
 
 /* ---- Row 5: one delivery that was tried at both ends ---- */
@@ -465,11 +514,11 @@ static void carry(struct merge *merge)
 static bool candidate(const struct merge *merge, int end, const struct pair *pair)
 {
     const struct side *side = &pair->side[end];
-    return side->live && !old(merge, end, side->record) && side->fate != DIE && !side->twin &&
-           side->origin == 0 && pair->row->number >= 6 && pair->row->number <= 9;
+    return side->live && side->fate != DIE && !side->twin && side->origin == 0 &&
+           pair->row->number >= 6 && pair->row->number <= 9 && surely_new(merge, end, side);
 }
 
-/* Live messages in the order in which they are matched. */
+/* Records in the order in which they are matched. */
 struct item {
     const struct merge_record *record;
     struct pair *pair;
@@ -531,12 +580,14 @@ static uint32_t highest_next(const struct merge *merge)
 
 static int give_new(struct merge *merge, uint32_t *uid)
 {
-    if (merge->next == UINT32_MAX)
+    if (merge->next >= UINT32_MAX)
         return fail(ERR_REFUSED, "merging a mailbox: its UIDs are used up");
     *uid = merge->next++;
     return ERR_OK;
 }
 
+/* The two of row 6 get neighbouring UIDs, the lower GUID first, and a UID before them stays unused:
+ * so who has a neighbour has it from the same UID. */
 static int give_out_one(struct merge *merge, struct pair *pair)
 {
     int first = M;
@@ -544,13 +595,19 @@ static int give_out_one(struct merge *merge, struct pair *pair)
         guid_compare(&pair->side[R].record->record.guid, &pair->side[M].record->record.guid) < 0)
         first = R;
     const int order[] = {first, OTHER(first)};
+    bool skipped = false;
     for (size_t i = 0; i < ENDS; i++) {
         struct side *side = &pair->side[order[i]];
-        int rc = side->live && side->fate == MOVE ? give_new(merge, &side->goes_on) : ERR_OK;
+        if (!side->live || (side->fate != MOVE && side->fate != KEEP))
+            continue;
+        side->goes_on = pair->uid;
+        if (side->fate == KEEP)
+            continue;
+        merge->next += !skipped && merge->next < UINT32_MAX;
+        skipped = true;
+        int rc = give_new(merge, &side->goes_on);
         if (rc)
             return rc;
-        if (side->live && side->fate == KEEP)
-            side->goes_on = pair->uid;
     }
     return ERR_OK;
 }
@@ -674,21 +731,22 @@ static int appended_twice(const struct merge *merge, const struct merge_record *
 static int changed_since(const struct merge *merge, const struct merge_record *m,
                          const struct merge_record *r, struct flags *out)
 {
-    const struct merge_record *records[] = {m, r};
+    int lower = behind(merge);
+    int higher = OTHER(lower);
+    const struct merge_record *of_lower = lower == M ? m : r;
+    const struct merge_record *of_higher = lower == M ? r : m;
+    bool old_lower = old(merge, lower, of_lower);
+    bool old_higher = old(merge, higher, of_higher);
     struct flag_view before;
-    int behind = merge->ends[M]->base < merge->ends[R]->base ? M : R;
-    int ahead = OTHER(behind);
-    bool old_ahead = old(merge, ahead, records[ahead]);
-    bool old_behind = old(merge, behind, records[behind]);
-    if (old_behind && !changed(merge, behind, records[behind]))
-        return copy_flags(now(records[ahead]), out);
-    bool found = merge->base_known && old_behind && then(merge, behind, records[behind], &before);
-    if (!found && merge->base_known && old_ahead && same_bases(merge))
-        found = then(merge, ahead, records[ahead], &before);
+    if (old_lower && !changed(merge, lower, of_lower))
+        return copy_flags(now(of_higher), out);
+    bool found = merge->base_known && old_lower && then(merge, lower, of_lower, &before);
+    if (!found && merge->base_known && old_higher && same_bases(merge))
+        found = then(merge, higher, of_higher, &before);
     if (found)
-        return apply_delta(now(records[ahead]), before, now(records[behind]), out);
-    if (old_ahead && !changed(merge, ahead, records[ahead]))
-        return copy_flags(now(records[behind]), out);
+        return apply_delta(now(of_higher), before, now(of_lower), out);
+    if (old_higher && !changed(merge, higher, of_higher))
+        return copy_flags(now(of_lower), out);
     return take_newer(m, r, out);
 }
 
@@ -699,10 +757,7 @@ static int settle(const struct merge *merge, const struct pair *pair, struct fla
     if (!pair->side[M].twin)
         return copy_flags(now(m), out);
     const struct merge_record *r = pair->side[M].twin->side[R].record;
-    bool old_m = old(merge, M, m);
-    bool old_r = old(merge, R, r);
-    bool deliveries = (!old_m && !old_r) || (!same_bases(merge) && old_m != old_r &&
-                                             pair->side[M].origin == 0 && pair->row->number == 3);
+    bool deliveries = !pair->side[M].known && !pair->side[M].twin->side[R].known;
     return deliveries ? appended_twice(merge, m, r, out) : changed_since(merge, m, r, out);
 }
 
@@ -746,15 +801,15 @@ static int add_action(struct merge_plan *plan, enum merge_kind kind, uint32_t ui
 }
 
 /* A client of either end must see that something happened here: it did, after the base; or M's
- * message is not what R's clients know. */
+ * record is not what R's clients know, or older than what they know. */
 static int touched(const struct merge *merge, const struct pair *pair, bool *touch)
 {
     const struct merge_record *m = pair->side[M].record;
     const struct merge_record *r = pair->side[R].record;
     bool equal = true;
     int rc = ERR_OK;
-    *touch = changed(merge, M, m) || (r && changed(merge, R, r)) ||
-             pair->side[M].live != pair->side[R].live;
+    *touch = changed(merge, M, m) || pair->side[M].live != pair->side[R].live ||
+             (r && (changed(merge, R, r) || r->record.modseq > m->record.modseq));
     if (!*touch && r && pair->side[M].live)
         rc = equal_flags(now(m), now(r), &equal);
     *touch |= !equal;
@@ -799,14 +854,17 @@ static int keep_masters(const struct merge *merge, const struct pair *pair, stru
     return add_action(merge->plan, MERGE_FLAGS, pair->uid, 0, pair->side[M].record, flags);
 }
 
-/* Where M's dying UID points: to where its own message goes, else to where R's goes. */
+/* Where M's dying UID points: to where its own message goes, else to where R's goes; but never from
+ * one message to another with the same GUID, which would be taken for it. */
 static uint32_t pointer(const struct pair *pair)
 {
     const struct side *m = &pair->side[M];
     const struct side *r = &pair->side[R];
     uint32_t to = m->live ? m->goes_on : 0;
-    if (!to && r->record)
-        to = r->live ? r->goes_on : r->record->record.successor;
+    if (!to && r->live && !(m->record && same_guid(pair)))
+        to = r->goes_on;
+    if (!to && tombstone(r))
+        to = r->record->record.successor;
     return to == pair->uid ? 0 : to;
 }
 
@@ -895,8 +953,6 @@ static int emit(struct merge *merge)
 static int plan_all(struct merge *merge)
 {
     int rc = pair_up(merge);
-    for (int end = M; end <= R && rc == ERR_OK; end++)
-        rc = name_successors(merge, end);
     if (rc)
         return rc;
     mark_origins(merge);
@@ -921,8 +977,6 @@ static int begin(struct merge *merge, const struct merge_input *input, struct me
 static int finish(struct merge *merge, int rc)
 {
     free(merge->pairs);
-    free(merge->named[M]);
-    free(merge->named[R]);
     if (rc)
         merge_plan_free(merge->plan);
     return rc;

@@ -25,7 +25,8 @@ struct merge_record {
 
 /* One end. `records`: in UID order; of every UID that stands in one of the two lists, both ends'
  * records are given, so that who is not in a list is absent at that end. A list may leave out UIDs
- * whose records are the same at both ends. The successors that tombstones name are given. */
+ * whose records are the same at both ends, but for tombstones with a successor that changed after
+ * the base. The successors that tombstones name are given. */
 struct merge_end {
     const struct merge_record *records;
     size_t count;
@@ -36,6 +37,7 @@ struct merge_end {
     uint64_t base;      /* modseq: the end's last entry that the other has, too. After a mark: R's
                            is the marked position, M's the mark's own modseq */
     uint64_t forgotten; /* the higher of DELETEDMODSEQ and the local floor */
+    bool merged;        /* it has taken in another node after its base (a mark of its own) */
     bool sound;         /* the digest recomputed from its records is its header's */
 };
 
@@ -49,7 +51,8 @@ struct merge_input {
 /* In the order in which a plan has them: whoever reads a record comes before whoever overwrites it.
  */
 enum merge_kind {
-    MERGE_HEAL, /* M lost `uid` by damage: R's record `from` goes back under it */
+    MERGE_HEAL, /* M lost `uid` by damage: R's record `from` goes back under it, with its
+                       append modseq: it is the message that it was */
     MERGE_ADD,  /* R's message `from` is appended at M as `uid` with `system`, `keywords`. It is R's
                    own UID, or a new one (then R's old UID has an action of its own, if M does
                    not have it as a tombstone with a successor already) */
@@ -58,8 +61,8 @@ enum merge_kind {
     MERGE_FLAGS,    /* M's live `uid` gets `system`, `keywords` */
     MERGE_EXPUNGE,  /* M's live `uid` becomes a tombstone; the message goes on as `other` (0: no) */
     MERGE_POINT,    /* M's tombstone `uid` gets the successor `other` */
-    MERGE_BURY,     /* M has nothing under `uid`: a tombstone there, with the GUID of `from` and the
-                       successor `other` (0: none) */
+    MERGE_BURY,     /* M has nothing under `uid`: a tombstone there, with the GUID of `from`, the
+                       successor `other` (0: none), and an append modseq of now */
     MERGE_TOUCH     /* M's record or tombstone `uid` gets a new modseq, nothing else */
 };
 

@@ -334,7 +334,7 @@ static void row_5_a_delivery_tried_at_both_ends_is_one_message(void **state)
     (void)state;
     /* M's is below R's UIDNEXT: renumbered; R's 3 dies */
     check((struct scene){.m = {"2g@20"}, .r = {"3g@22~23[Seen]{}"}},
-          "renumber 4g<2[Seen]; expunge 2>4; bury 3g>4");
+          "renumber 5g<2[Seen]; expunge 2>5; bury 3g>5");
     /* M's is above it: it stays */
     check((struct scene){.m = {"3g@20"}, .r = {"2g@22", .next = 3}}, "bury 2g>3; touch 3");
     /* in UID order, up to the higher multiplicity */
@@ -347,21 +347,21 @@ static void row_5_spares_what_an_earlier_merge_renumbered(void **state)
     (void)state;
     /* R had 1(g) and got g again; M's 2(g) is the first one */
     check((struct scene){.m = {"1g@5x20>3 3g@20"}, .r = {"1g@5 2g@15"}},
-          "add 4g<2; bury 2g>4; touch 1; touch 3");
+          "add 5g<2; bury 2g>5; touch 1; touch 3");
 }
 
 static void row_6_a_split_brain_kills_the_uid(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20"}, .r = {"1h@22"}}, "renumber 2g<1; add 3h<1; expunge 1>2");
-    check((struct scene){.m = {"1h@20"}, .r = {"1g@22"}}, "add 2g<1; renumber 3h<1; expunge 1>3");
+    check((struct scene){.m = {"1g@20"}, .r = {"1h@22"}}, "renumber 3g<1; add 4h<1; expunge 1>3");
+    check((struct scene){.m = {"1h@20"}, .r = {"1g@22"}}, "add 3g<1; renumber 4h<1; expunge 1>4");
 }
 
 static void row_7_a_tombstone_of_another_message_kills_the_uid(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20"}, .r = {"1h@22x23"}}, "renumber 2g<1; expunge 1>2");
-    check((struct scene){.m = {"1h@20x21"}, .r = {"1g@22"}}, "add 2g<1; point 1>2");
+    check((struct scene){.m = {"1g@20"}, .r = {"1h@22x23"}}, "renumber 3g<1; expunge 1>3");
+    check((struct scene){.m = {"1h@20x21"}, .r = {"1g@22"}}, "add 3g<1; point 1>3");
 }
 
 static void row_8_a_uid_that_the_other_never_gave_out_stays(void **state)
@@ -375,9 +375,9 @@ static void row_9_a_uid_that_the_other_used_up_dies(void **state)
 {
     (void)state;
     check((struct scene){.m = {"6g@20[Seen]"}, .r = {"", .next = 9, .forgotten = 30}},
-          "renumber 9g<6[Seen]; expunge 6>9");
+          "renumber 10g<6[Seen]; expunge 6>10");
     check((struct scene){.m = {"", .next = 7, .forgotten = 30}, .r = {"6g@20[Seen]"}},
-          "add 7g<6[Seen]; bury 6g>7");
+          "add 8g<6[Seen]; bury 6g>8");
 }
 
 static void row_10_a_tombstone_after_the_base_stands_at_both(void **state)
@@ -396,6 +396,116 @@ static void row_11_an_old_tombstone_that_the_other_purged_is_left_alone(void **s
     (void)state;
     check((struct scene){.m = {"1g@5x6"}, .r = {"", .next = 2, .forgotten = 6}}, "");
     check((struct scene){.m = {"", .next = 2, .forgotten = 6}, .r = {"1g@5x6"}}, "");
+}
+
+/* ---- Histories that broke earlier rules ---- */
+
+static void a_third_node_below_the_mark_brings_nothing_back(void **state)
+{
+    (void)state;
+    /* taken in, expunged and purged at M; the third node flagged another message meanwhile */
+    check((struct scene){.m = {"2h@5", .next = 3, .base = 30, .forgotten = 41},
+                         .r = {"1g@12 2h@5~20[Seen]{}", .base = 15, .base_next = 3}},
+          "flags 2[Seen]; bury 1g");
+}
+
+static void a_flag_that_the_master_cleared_does_not_return_with_a_third_node(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5~40", .base = 30},
+                         .r = {"1g@5~20[Seen,Flagged]{Seen}", .base = 15, .base_next = 2}},
+          "flags 1[Flagged]");
+}
+
+static void what_a_third_node_never_had_it_did_not_expunge(void **state)
+{
+    (void)state;
+    /* R used up UID 6 for a message of its own, expunged and purged it */
+    check((struct scene){.m = {"6k@20", .base = 30},
+                         .r = {"", .next = 7, .base = 15, .base_next = 6, .forgotten = 18}},
+          "renumber 8k<6; expunge 6>8");
+}
+
+static void what_a_third_node_did_reaches_both_messages_of_a_split_brain(void **state)
+{
+    (void)state;
+    const char *m = "5h@20x29>8 7g@27 8h@28";
+    check(
+        (struct scene){.m = {m, .base = 30}, .r = {"5g@12~20[Seen]{}", .base = 15, .base_next = 6}},
+        "flags 7[Seen]; touch 5; touch 8");
+    check((struct scene){.m = {m, .base = 30}, .r = {"5g@12x20", .base = 15, .base_next = 6}},
+          "expunge 7; touch 5; touch 8");
+    check((struct scene){.m = {"5h@9x29>8 7g@27 8h@28"}, .r = {"5h@9x20"}},
+          "expunge 8; touch 5; touch 7");
+}
+
+static void expunged_and_delivered_again_is_there_once(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@20"}, .r = {"1g@20x21 2g@22"}}, "add 2g; expunge 1");
+}
+
+static void nothing_is_expunged_on_a_guess(void **state)
+{
+    (void)state;
+    check(
+        (struct scene){.m = {"", .next = 2, .forgotten = 12}, .r = {"1g@11"}, .base_unknown = true},
+        "add 3g<1; bury 1g>3");
+    /* but what both had is not brought back */
+    check((struct scene){.m = {"2h@10", .next = 3, .forgotten = 12},
+                         .r = {"1g@9 2h@10"},
+                         .base_unknown = true},
+          "bury 1g");
+    check((struct scene){.m = {"1g@20"}, .r = {"2g@20", .next = 3}, .base_unknown = true},
+          "add 2g; renumber 4g<1; expunge 1>4");
+}
+
+static void an_end_that_is_behind_takes_in_what_a_mark_made(void **state)
+{
+    (void)state;
+    /* R took M's UID 1 in and renumbered it; M's user flagged it since */
+    check((struct scene){.m = {"1g@5~20[Seen]{}", .base = 15, .base_next = 2},
+                         .r = {"1h@6x29>3 3h@27 4g@28", .base = 30}},
+          "add 3h; renumber 6g<1[Seen]; expunge 1>6; bury 4g>6");
+}
+
+static void pointers_in_circles_end(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5x20>2 2g@20x21>1"}, .r = {"1g@5", .next = 2}},
+          "touch 1; touch 2");
+}
+
+static void lists_out_of_order_and_used_up_uids_are_refused(void **state)
+{
+    (void)state;
+    struct merge_record twice[2] = {{.record = {.uid = 4, .append_modseq = 1}},
+                                    {.record = {.uid = 4, .append_modseq = 1}}};
+    struct merge_input input = {.master = {.records = twice, .count = 2, .uidnext = 5}};
+    struct merge_plan plan;
+    assert_int_equal(merge_plan_make(&input, &plan), ERR_CORRUPT);
+    input.master.count = 1;
+    input.replica.uidnext = UINT32_MAX;
+    assert_int_equal(merge_plan_make(&input, &plan), ERR_REFUSED);
+    assert_int_equal(plan.count, 0);
+}
+
+static void mailboxes_made_independently_match_by_guid(void **state)
+{
+    (void)state;
+    struct list lists[2];
+    struct merge_plan plan;
+    struct merge_input input = {0};
+    memset(lists, 0, sizeof lists);
+    const struct end_text m = {.records = "1g@5[Seen] 2h@6 3k@7x8"};
+    const struct end_text r = {.records = "1h@5[work] 2g@6 4g@7 5k@8"};
+    fill_end(&m, &lists[0], &input.master);
+    fill_end(&r, &lists[1], &input.replica);
+    assert_int_equal(merge_plan_independent(&input, &plan), ERR_OK);
+    check_text(&plan, "add 6g<4; add 7k<5; flags 2[work]");
+    merge_plan_free(&plan);
+    free_list(&lists[0]);
+    free_list(&lists[1]);
 }
 
 int main(void)
@@ -419,6 +529,16 @@ int main(void)
         cmocka_unit_test(row_9_a_uid_that_the_other_used_up_dies),
         cmocka_unit_test(row_10_a_tombstone_after_the_base_stands_at_both),
         cmocka_unit_test(row_11_an_old_tombstone_that_the_other_purged_is_left_alone),
+        cmocka_unit_test(a_third_node_below_the_mark_brings_nothing_back),
+        cmocka_unit_test(a_flag_that_the_master_cleared_does_not_return_with_a_third_node),
+        cmocka_unit_test(what_a_third_node_never_had_it_did_not_expunge),
+        cmocka_unit_test(what_a_third_node_did_reaches_both_messages_of_a_split_brain),
+        cmocka_unit_test(expunged_and_delivered_again_is_there_once),
+        cmocka_unit_test(nothing_is_expunged_on_a_guess),
+        cmocka_unit_test(an_end_that_is_behind_takes_in_what_a_mark_made),
+        cmocka_unit_test(pointers_in_circles_end),
+        cmocka_unit_test(lists_out_of_order_and_used_up_uids_are_refused),
+        cmocka_unit_test(mailboxes_made_independently_match_by_guid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
