@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -753,6 +754,30 @@ static void a_follower_comes_back_when_its_upstream_does(void **state)
     wait_equal(a, b);
 }
 
+/* More datagrams than a socket holds: they go only as the agent takes them, which it does without
+ * any follower to feed and so without polling. */
+static void an_agent_listens_to_commits(void **state)
+{
+    struct world *world = *state;
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    struct host *a = start_master(world);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    unsigned sent = 0;
+    assert_true(fd >= 0);
+    snprintf(to.sun_path, sizeof to.sun_path, "/proc/self/fd/%d/%s",
+             db_directory_fd(store_db(a->store)), STORE_WAKE_SOCKET);
+    for (unsigned waits = 0; sent < 2000 && waits < WAITS;) {
+        if (sendto(fd, "", 1, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to) == 1) {
+            sent++;
+        } else {
+            waits++;
+            rest();
+        }
+    }
+    close(fd);
+    assert_int_equal(sent, 2000);
+}
+
 /* As if every datagram of theirs were lost. */
 static void commits_that_wake_nobody_are_found(void **state)
 {
@@ -865,6 +890,7 @@ int main(void)
         TEST(content_that_was_expunged_before_it_went_out_is_gone),
         TEST(content_that_could_not_be_read_comes_when_it_can),
         TEST(a_follower_comes_back_when_its_upstream_does),
+        TEST(an_agent_listens_to_commits),
         TEST(commits_that_wake_nobody_are_found),
         TEST(a_slot_says_how_far_a_follower_is),
         TEST(an_agent_that_stops_says_so),
