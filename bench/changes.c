@@ -1,11 +1,10 @@
 /* Changes of whole mailboxes, at a master and caught up at a replica.
  *
  * usage: changes DIRECTORY [MESSAGES]
- * Every message of a mailbox gets a flag, every second one a keyword, all are expunged, and the
- * tombstones purged; commits are as large as they may be. Then a flag goes on and off single
- * messages, a thousand to a transaction. After each step the replica is given the new entries as an
- * agent gives them, without a network between. Its messages are content-less: these steps move no
- * content.
+ * Every message of a mailbox gets a flag, in commits as large as they may be; loses it again, by an
+ * entry for each message, a thousand to a commit; all are expunged, and the tombstones purged.
+ * After each step the replica is given the new entries as an agent gives them, without a network
+ * between. Its messages are content-less: these steps move no content.
  */
 #include "base/err.h"
 #include "bench/bench.h"
@@ -173,8 +172,8 @@ static void measure(struct bench *bench, const char *what, uint32_t step,
 
 static void run(struct bench *bench)
 {
-    struct flag_change add = {.mode = FLAGS_ADD, .flags.system = FLAG_FLAGGED};
-    struct flag_change remove = {.mode = FLAGS_REMOVE, .flags.system = FLAG_FLAGGED};
+    static const struct flag_change add = {.mode = FLAGS_ADD, .flags.system = FLAG_FLAGGED};
+    static const struct flag_change remove = {.mode = FLAGS_REMOVE, .flags.system = FLAG_FLAGGED};
     each_part(bench, APPEND_BATCH, append);
     catch_up(bench);
     bench->change = &add;
