@@ -81,6 +81,16 @@ struct station {
     struct slot *to_save; /* NULL: nothing is being saved */
     size_t to_save_count;
     bool save_failed;
+    /* what the store says of its node, as of the last look */
+    uv_work_t look_work;
+    bool looking;
+    enum role role;
+    enum fence fence;
+    char master[PEER_MAX_SIZE + 1];
+    bool known; /* a look was had before this one, which gave: */
+    char known_master[PEER_MAX_SIZE + 1];
+    uv_work_t fence_work;
+    bool fencing;
     /* following */
     char follow[PEER_MAX_SIZE + 1]; /* "": nobody */
     char name[PEER_NAME_MAX + 1];
@@ -127,6 +137,8 @@ void station_follower_gone(struct station *station, const char *name);
 void station_following(struct station *station, const struct welcome *welcome);
 void station_upstream_gone(struct station *station, const char *reason);
 void station_upstream_freed(struct station *station);
+/* The upstream knows of a later epoch than the one that this node is master of. */
+void station_fence(struct station *station);
 
 /* ERR_NOMEM: not now; the connection waits. */
 int peer_accept(struct agent *agent, uv_stream_t *listener);

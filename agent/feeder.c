@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "mailbox/change.h"
 #include "mailbox/content.h"
+#include "mailbox/role.h"
 #include "mailbox/stop.h"
 
 #include <stdarg.h>
@@ -62,6 +63,7 @@ struct checking {
     const struct hello *hello;
     bool repaired;
     struct verdict *verdict;
+    bool fenced; /* by what the greeting shows */
 };
 
 static int check_position(struct tx *tx, struct position position, struct verdict *verdict)
@@ -105,6 +107,34 @@ static int check_damage(struct tx *tx, const struct checking *work)
     return ERR_OK;
 }
 
+static int knows(struct tx *tx, struct epoch_id id, bool *known)
+{
+    struct epoch epoch;
+    int rc = epoch_get(tx_db(tx), id, &epoch);
+    *known = rc == ERR_OK;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* Two masters of one store meet: the one of the earlier epoch learns of it. */
+static int check_master(struct tx *tx, struct checking *work)
+{
+    struct epoch_id mine = tx_node(tx)->epoch;
+    struct epoch_id theirs = work->hello->epoch;
+    bool known;
+    int rc = knows(tx, theirs, &known);
+    if (rc)
+        return rc;
+    if (epoch_compare(mine, theirs) > 0) {
+        feeder_refuse(work->verdict, REFUSAL_EPOCH, "there is a later epoch than %u: %u:%016llx",
+                      theirs.number, mine.number, (unsigned long long)mine.node);
+        return ERR_OK;
+    }
+    work->fenced = !known && tx_node(tx)->role == ROLE_MASTER;
+    feeder_refuse(work->verdict, REFUSAL_STORE,
+                  work->fenced ? "this node is fenced by your epoch" : "a master follows nobody");
+    return ERR_OK;
+}
+
 static int check(struct tx *tx, void *arg)
 {
     struct checking *work = arg;
@@ -125,6 +155,8 @@ static int check(struct tx *tx, void *arg)
                       (unsigned long long)node->store_id, (unsigned long long)hello->store_id);
         return ERR_OK;
     }
+    if (hello->master)
+        return check_master(tx, work);
     if (hello->store_id == 0)
         position = (struct position){.chain = entry_chain_start(node->store_id)};
     *verdict = (struct verdict){.welcome = {.store_id = node->store_id,
@@ -146,7 +178,10 @@ void feeder_check(struct store *store, const struct hello *hello, bool repaired,
                       hello->oldest, hello->newest);
         return;
     }
-    if (store_read(store, check, &work))
+    int rc = store_read(store, check, &work);
+    if (rc == ERR_OK && work.fenced)
+        rc = store_fence(store, FENCE_EPOCH);
+    if (rc)
         feeder_refuse(verdict, REFUSAL_OTHER, "%s", err_message());
 }
 

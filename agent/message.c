@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define HEARTBEAT_MAX 3600000u /* milliseconds */
+#define HELLO_REPAIRING 1u
+#define HELLO_MASTER 2u
 #define WINDOW_MAX (64u << 20) /* bytes */
 
 static const char *const refusal_names[REFUSAL_COUNT] = {
@@ -55,7 +57,10 @@ void message_encode_hello(const struct hello *hello, struct buf *out)
     buf_u64(out, hello->store_id);
     put_position(out, hello->position);
     buf_u64(out, hello->digest);
-    buf_u8(out, hello->repairing);
+    buf_u8(out, (uint8_t)((hello->repairing ? HELLO_REPAIRING : 0u) |
+                          (hello->master ? HELLO_MASTER : 0u)));
+    buf_u32(out, hello->epoch.number);
+    buf_u64(out, hello->epoch.node);
     buf_bytes(out, hello->name);
     frame_end(out, begun);
 }
@@ -71,10 +76,13 @@ int message_decode_hello(struct bytes payload, struct hello *hello)
     hello->store_id = read_u64(&in);
     hello->position = read_position(&in);
     hello->digest = read_u64(&in);
-    uint8_t repairing = read_u8(&in);
-    hello->repairing = repairing;
+    uint8_t flags = read_u8(&in);
+    hello->repairing = flags & HELLO_REPAIRING;
+    hello->master = flags & HELLO_MASTER;
+    hello->epoch.number = read_u32(&in);
+    hello->epoch.node = read_u64(&in);
     hello->name = read_bytes(&in);
-    if (in.failed || repairing > 1 || hello->oldest > hello->newest ||
+    if (in.failed || flags & ~(HELLO_REPAIRING | HELLO_MASTER) || hello->oldest > hello->newest ||
         hello->name.size > PEER_NAME_MAX || !is_printable(hello->name))
         return refuse_malformed("hello");
     return ERR_OK;

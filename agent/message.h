@@ -9,6 +9,7 @@
 
 #include "agent/frame.h"
 #include "base/hash.h"
+#include "journal/epoch.h"
 
 #define PROTOCOL_MAGIC 0x504c4853u /* "SHLP" */
 #define PROTOCOL_VERSION 1u
@@ -26,6 +27,8 @@ struct hello {
     struct position position; /* where its journal ends */
     uint64_t digest;          /* of its mail there */
     bool repairing;           /* some of its mailboxes wait to be made equal */
+    bool master;              /* it is one, and only wants to know whether it still is */
+    struct epoch_id epoch;    /* that it is in; number 0: none yet */
     struct bytes name;        /* printable; may be empty */
 };
 
@@ -48,7 +51,8 @@ struct welcome {
     X(NOT_READY, "not-ready") /* come again later */                                               \
     X(GAP, "gap")             /* the window no longer reaches back to its position */              \
     X(FORK, "fork")           /* its position is not on the journal */                             \
-    X(NAME, "name")           /* another follower bears its name */
+    X(NAME, "name")           /* another follower bears its name */                                \
+    X(EPOCH, "epoch")         /* it is a master, and there is a later epoch than its own */
 
 enum refusal {
 #define X(symbol, name) REFUSAL_##symbol,

@@ -77,6 +77,9 @@ static void on_close(void *context, const char *reason)
     peer->ended = agent_now(peer->agent);
     if (peer->repairer)
         repairer_cancel(peer->repairer);
+    if (!peer->is_source && peer->sink.master && peer->sink.refused &&
+        peer->sink.refusal == REFUSAL_EPOCH)
+        station_fence(peer->station);
     if (!peer->is_source)
         station_upstream_gone(peer->station, reason);
     else if (peer->station)

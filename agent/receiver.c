@@ -110,7 +110,6 @@ static int count_stops(struct tx *tx, struct receiver *receiver)
 struct greeting {
     struct receiver *receiver;
     struct hello *hello;
-    enum role role;
 };
 
 static int greet(struct tx *tx, void *arg)
@@ -122,8 +121,9 @@ static int greet(struct tx *tx, void *arg)
                                   .store_id = node->store_id,
                                   .node_id = node->node_id,
                                   .position = tx_window(tx)->last,
+                                  .master = node->role == ROLE_MASTER,
+                                  .epoch = node->epoch,
                                   .digest = node_digest(node)};
-    work->role = node->role;
     int rc = count_stops(tx, work->receiver);
     work->hello->repairing = work->receiver->repairing;
     return rc;
@@ -133,8 +133,6 @@ int receiver_hello(struct receiver *receiver, struct hello *hello)
 {
     struct greeting work = {.receiver = receiver, .hello = hello};
     int rc = store_read(receiver->store, greet, &work);
-    if (rc == ERR_OK && work.role != ROLE_REPLICA)
-        rc = fail(ERR_REFUSED, "%s: a master follows nobody", store_path(receiver->store));
     if (rc == ERR_OK) {
         receiver->position = receiver->acknowledged = hello->position;
         receiver->stops_before = receiver->stops;

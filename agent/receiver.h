@@ -15,7 +15,7 @@ struct receiver;
 /* `master`: whom the store names as its master from then on; copied. */
 int receiver_open(struct store *store, const char *master, struct receiver **receiver);
 void receiver_close(struct receiver *receiver); /* NULL is fine */
-/* This node's greeting, without its name. ERR_REFUSED: it is a master. */
+/* This node's greeting, without its name. */
 int receiver_hello(struct receiver *receiver, struct hello *hello);
 void receiver_welcome(struct receiver *receiver, const struct welcome *welcome);
 /* Takes whole frames in. `missed` is valid until the next call. */

@@ -118,6 +118,7 @@ void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t n
         return;
     }
     message_encode_hello(hello, &out);
+    sink->master = hello->master;
     sink->position = hello->position;
     sink->state = SINK_GREETING;
     send_buf(sink, &out, now);
@@ -143,6 +144,8 @@ static int take_welcome(struct sink *sink, struct bytes payload, int64_t now)
 {
     struct welcome welcome;
     int rc = message_decode_welcome(payload, &welcome);
+    if (rc == ERR_OK && sink->master)
+        rc = fail(ERR_PROTOCOL, "a master was welcomed as a follower");
     if (rc)
         return rc;
     sink->state = SINK_TAILING;
@@ -230,7 +233,7 @@ static int take_frame(struct sink *sink, const struct frame *frame, int64_t now)
         return take_refusal(sink, frame->payload);
     if (tailing && (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
         return enqueue(sink, frame->whole);
-    if (greeting && frame->type == FRAME_REPAIR)
+    if (greeting && !sink->master && frame->type == FRAME_REPAIR)
         return take_repair(sink, frame->payload);
     if (sink->state == SINK_ANSWERING && frame->type == FRAME_ASK)
         return start_repair_work(sink, SINK_ANSWER, frame->payload);

@@ -63,6 +63,7 @@ struct sink {
     int64_t looked;       /* when it was begun last */
     uint64_t outstanding; /* GUIDs asked for and not answered yet */
     bool asking;          /* a question of a repair is under way */
+    bool master;          /* this node is one, and only asks whether it still is */
     bool refused;
     enum refusal refusal;
     uint64_t node_id; /* the upstream's */

@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/times.h"
 #include "mailbox/content.h"
+#include "mailbox/role.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,15 +34,8 @@
 
 /* What the followers may have, and what this store may follow. */
 
-static int get_role(struct tx *tx, void *arg)
-{
-    *(enum role *)arg = tx_node(tx)->role;
-    return ERR_OK;
-}
-
 static int take_options(struct station *station, const struct agent_store *options)
 {
-    enum role role;
     const char *name = options->name ? options->name : "";
     if (strlen(name) >= sizeof station->name)
         return fail(ERR_INVALID, "a name of more than %u bytes", PEER_NAME_MAX);
@@ -51,12 +45,7 @@ static int take_options(struct station *station, const struct agent_store *optio
     if (strlen(options->follow) >= sizeof station->follow)
         return fail(ERR_INVALID, "an address of more than %u bytes", PEER_MAX_SIZE);
     snprintf(station->follow, sizeof station->follow, "%s", options->follow);
-    int rc = agent_check_address(station->agent, options->follow, &station->upstream);
-    if (rc == ERR_OK)
-        rc = store_read(station->store, get_role, &role);
-    if (rc == ERR_OK && role == ROLE_MASTER)
-        rc = fail(ERR_REFUSED, "%s: a master follows nobody", store_path(station->store));
-    return rc;
+    return agent_check_address(station->agent, options->follow, &station->upstream);
 }
 
 /* An agent that was killed left its followers as connected. */
@@ -136,6 +125,68 @@ static void tell_followers(struct station *station)
             peer_changed(peer);
 }
 
+static void dial(uv_timer_t *timer);
+
+/* Roles change by command: a node that was promoted stops following, one that was demoted follows
+ * whom it was told to. */
+
+static int get_duty(struct tx *tx, void *arg)
+{
+    struct station *station = arg;
+    station->role = tx_node(tx)->role;
+    station->fence = tx_node(tx)->fence;
+    snprintf(station->master, sizeof station->master, "%s", tx_node(tx)->master);
+    return ERR_OK;
+}
+
+static void do_look(uv_work_t *request)
+{
+    struct station *station = request->data;
+    (void)store_read(station->store, get_duty, station);
+}
+
+/* Whom the store names is followed, when that is an address: from the start, unless somebody was
+ * named there, and whenever it changes. */
+static void take_master(struct station *station)
+{
+    struct sockaddr_storage address;
+    bool changed = strcmp(station->known_master, station->master) != 0;
+    bool named_at_start = !station->known && station->follow[0];
+    snprintf(station->known_master, sizeof station->known_master, "%s", station->master);
+    station->known = true;
+    if (!changed || named_at_start || station->role != ROLE_REPLICA ||
+        strcmp(station->master, station->follow) == 0 ||
+        agent_check_address(station->agent, station->master, &address) != ERR_OK)
+        return;
+    snprintf(station->follow, sizeof station->follow, "%s", station->master);
+    station->upstream = address;
+    if (station->sink)
+        peer_end(station->sink, "another upstream is to be followed");
+}
+
+static void looked(uv_work_t *request, int status)
+{
+    struct station *station = request->data;
+    (void)status;
+    station->looking = false;
+    if (station->agent->stopping)
+        return;
+    take_master(station);
+    bool promoted = station->role == ROLE_MASTER && station->fence == FENCE_NONE;
+    if (promoted && station->sink && station->welcomed)
+        peer_end(station->sink, "this node was promoted");
+    if (station->follow[0] && !station->sink && !uv_is_active((uv_handle_t *)&station->redial))
+        uv_timer_start(&station->redial, dial, 0, 0);
+}
+
+static void look(struct station *station)
+{
+    if (station->looking)
+        return;
+    station->looking = true;
+    uv_queue_work(&station->agent->loop, &station->look_work, do_look, looked);
+}
+
 static void on_wake(uv_poll_t *handle, int status, int events)
 {
     struct station *station = handle->data;
@@ -143,6 +194,7 @@ static void on_wake(uv_poll_t *handle, int status, int events)
     (void)events;
     wake_drain(&station->wake);
     tell_followers(station);
+    look(station);
 }
 
 static int get_last(struct tx *tx, void *arg)
@@ -384,6 +436,32 @@ void station_following(struct station *station, const struct welcome *welcome)
              (unsigned long long)(welcome->last.modseq - station->sink->sink.position.modseq));
 }
 
+static void do_fence(uv_work_t *request)
+{
+    struct station *station = request->data;
+    if (store_fence(station->store, FENCE_EPOCH))
+        log_warning("not-fenced", "store=%s reason=\"%s\"", store_path(station->store),
+                    err_message());
+    else
+        log_warning("fenced", "store=%s reason=\"another node was promoted\"",
+                    store_path(station->store));
+}
+
+static void fenced(uv_work_t *request, int status)
+{
+    struct station *station = request->data;
+    (void)status;
+    station->fencing = false;
+}
+
+void station_fence(struct station *station)
+{
+    if (station->fencing || station->fence == FENCE_EPOCH || station->agent->stopping)
+        return;
+    station->fencing = true;
+    uv_queue_work(&station->agent->loop, &station->fence_work, do_fence, fenced);
+}
+
 void station_upstream_gone(struct station *station, const char *reason)
 {
     if (station->welcomed && agent_now(station->agent) - station->welcomed >= LASTING)
@@ -409,9 +487,11 @@ void station_start(struct station *station)
     uv_timer_init(loop, &station->redial);
     station->waker.data = station->poll.data = station->saver.data = station;
     station->redial.data = station->poll_work.data = station->save_work.data = station;
+    station->look_work.data = station->fence_work.data = station;
     uv_poll_start(&station->waker, UV_READABLE, on_wake);
     if (station->follow[0])
         uv_timer_start(&station->redial, dial, 0, 0);
+    look(station);
 }
 
 void station_stop(struct station *station)

@@ -850,14 +850,12 @@ static void what_cannot_be_served_is_refused_at_the_start(void **state)
     struct host *a = make_node(world, 0, ROLE_MASTER);
     struct host *b = make_node(world, 1, ROLE_REPLICA);
     struct agent_options options = {.listen = "0.0.0.0:0"};
-    struct agent_store master = {.store = a->store, .follow = "127.0.0.1:1"};
     struct agent_store replica = {.store = b->store, .follow = "192.0.2.1:1"};
     assert_int_equal(agent_open(&options, &a->agent), ERR_REFUSED);
     options.listen = "nowhere";
     assert_int_equal(agent_open(&options, &a->agent), ERR_INVALID);
     assert_null(a->agent);
     open_agent(a, NULL);
-    assert_int_equal(agent_add(a->agent, &master), ERR_REFUSED);
     assert_int_equal(agent_add(a->agent, &replica), ERR_REFUSED);
     replica.follow = "[::1]";
     assert_int_equal(agent_add(a->agent, &replica), ERR_INVALID);

@@ -88,6 +88,8 @@ static struct hello some_hello(void)
                           .store_id = 0x1112131415161718,
                           .position = {.modseq = 9, .chain = 10},
                           .digest = 11,
+                          .repairing = true,
+                          .epoch = {.number = 3, .node = 4},
                           .name = bytes_text("rosa")};
 }
 
@@ -98,9 +100,10 @@ static void a_hello_is_these_bytes(void **state)
     struct hello got;
     (void)state;
     message_encode_hello(&hello, &out);
-    ASSERT_PAYLOAD(&out, FRAME_HELLO,
-                   "SHLP\1\0\0\0\2\0\0\0\10\7\6\5\4\3\2\1\30\27\26\25\24\23\22\21"
-                   "\11\0\0\0\0\0\0\0\12\0\0\0\0\0\0\0\13\0\0\0\0\0\0\0\0\4rosa");
+    ASSERT_PAYLOAD(
+        &out, FRAME_HELLO,
+        "SHLP\1\0\0\0\2\0\0\0\10\7\6\5\4\3\2\1\30\27\26\25\24\23\22\21"
+        "\11\0\0\0\0\0\0\0\12\0\0\0\0\0\0\0\13\0\0\0\0\0\0\0\1\3\0\0\0\4\0\0\0\0\0\0\0\4rosa");
     assert_int_equal(message_decode_hello(payload_of(&out, FRAME_HELLO), &got), ERR_OK);
     assert_int_equal(got.oldest, 1);
     assert_int_equal(got.newest, 2);
