@@ -14,12 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #define MAP_SIZE_DEFAULT ((size_t)64 << 30)
 #define WRITER_WAIT_DEFAULT INT64_C(10000000)
 #define READERS_MAX 1024
+#define FULL_BELOW (64u << 10) /* bytes of free space; more is no reason to fail */
 
 /* Not in every version of linux/magic.h. */
 #define MAGIC_CIFS 0xff534d42u
@@ -370,9 +372,11 @@ static int recover(struct db *db, int why)
             rc = fail_mdb(db, mdb, "follow the map's size");
     } else {
         MDB_envinfo info;
-        mdb_env_info(db->env, &info);
-        db->options.map_size = info.me_mapsize;
-        mdb_env_close(db->env);
+        if (db->env) { /* not when an earlier attempt failed */
+            mdb_env_info(db->env, &info);
+            db->options.map_size = info.me_mapsize;
+            mdb_env_close(db->env);
+        }
         rc = open_env(db);
         if (rc == ERR_OK)
             rc = open_tables(db);
@@ -457,6 +461,54 @@ static void end_txn(struct db_txn *txn)
     free(txn);
 }
 
+/* LMDB says EIO when only a part of what it writes has room. */
+static bool disk_is_full(const struct db *db)
+{
+    struct statvfs fs;
+    return fstatvfs(db->directory_fd, &fs) == 0 && fs.f_bavail * fs.f_frsize < FULL_BELOW;
+}
+
+static bool is_in_panic(struct db *db)
+{
+    MDB_txn *txn;
+    pthread_rwlock_rdlock(&db->open_txns);
+    int mdb = db->env ? mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn) : MDB_PANIC;
+    if (mdb == 0)
+        mdb_txn_abort(txn);
+    pthread_rwlock_unlock(&db->open_txns);
+    return mdb == MDB_PANIC;
+}
+
+/* A commit that fails at its meta page leaves that page with an older number and its own tree. An
+ * empty commit writes it anew; should that fail too, the next one does. */
+static void mend_meta(struct db *db)
+{
+    MDB_txn *txn;
+    if (!is_in_panic(db) || begin_mdb(db, 0, &txn))
+        return;
+    if (put_commit_number(db, txn))
+        mdb_txn_abort(txn);
+    else
+        (void)mdb_txn_commit(txn);
+    pthread_rwlock_unlock(&db->open_txns);
+}
+
+static int end_failed(struct db_txn *txn, int mdb)
+{
+    char why[512];
+    struct db *db = txn->db;
+    if (mdb == EIO && disk_is_full(db))
+        mdb = ENOSPC;
+    int rc = fail_mdb(db, mdb, "commit");
+    snprintf(why, sizeof why, "%s", err_message());
+    pthread_rwlock_unlock(&db->open_txns);
+    if (rc != ERR_AGAIN)
+        mend_meta(db);
+    writer_lock_release(db->lock);
+    free(txn);
+    return fail(rc, "%s", why);
+}
+
 int db_commit(struct db_txn *txn)
 {
     int rc = txn->error;
@@ -468,7 +520,7 @@ int db_commit(struct db_txn *txn)
     } else {
         int mdb = mdb_txn_commit(txn->txn);
         if (mdb)
-            rc = fail_mdb(txn->db, mdb, "commit");
+            return end_failed(txn, mdb);
     }
     end_txn(txn);
     return rc;
@@ -492,6 +544,10 @@ int db_grow(struct db *db)
 {
     MDB_envinfo info;
     pthread_rwlock_wrlock(&db->open_txns);
+    if (!db->env) { /* it could not be opened anew; the next transaction tries */
+        pthread_rwlock_unlock(&db->open_txns);
+        return ERR_OK;
+    }
     mdb_env_info(db->env, &info);
     /* When another process grew it meanwhile, its size is taken first and then doubled: harmless.
      */
@@ -504,7 +560,7 @@ int db_grow(struct db *db)
 int db_sync(struct db *db)
 {
     pthread_rwlock_rdlock(&db->open_txns);
-    int mdb = mdb_env_sync(db->env, 1);
+    int mdb = db->env ? mdb_env_sync(db->env, 1) : MDB_PANIC;
     int rc = mdb ? fail_mdb(db, mdb, "sync") : ERR_OK;
     pthread_rwlock_unlock(&db->open_txns);
     return rc;

@@ -573,6 +573,8 @@ int mailbox_expunge(struct mailbox *mailbox, const struct uidset *uids, bool imm
 {
     struct expunging work = {0};
     struct uidset gone = {0};
+    if (immediate)
+        tx_frees_space(mailbox->tx);
     int rc = edit_begin(mailbox->tx, mailbox->box, ENTRY_EXPUNGE, &work.change);
     if (rc == ERR_OK)
         rc = each_live(mailbox, uids, expunge_record, &work);
@@ -782,6 +784,7 @@ static int find_old(struct mailbox *mailbox, struct purging *work)
 int mailbox_purge(struct mailbox *mailbox, int64_t until, uint64_t *purged, bool *more)
 {
     struct purging work = {.until = until};
+    tx_frees_space(mailbox->tx);
     int rc = find_old(mailbox, &work);
     *purged = uidset_size(&work.uids);
     *more = work.more;
@@ -795,6 +798,7 @@ int mailbox_purge_local(struct mailbox *mailbox, int64_t until, uint64_t *purged
 {
     struct purging work = {.until = until};
     struct header *header = &mailbox->box->header;
+    tx_frees_space(mailbox->tx);
     int rc = find_old(mailbox, &work);
     *purged = uidset_size(&work.uids);
     *more = work.more;

@@ -53,6 +53,7 @@ static int find(struct cutting *cutting)
 static int trim_some(struct tx *tx, void *arg)
 {
     struct cutting *cutting = arg;
+    tx_frees_space(tx);
     return journal_trim(tx_db(tx), cutting->walk.up_to, TRIM_BATCH, &cutting->removed);
 }
 

@@ -2,16 +2,19 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/reserve.h"
 #include "base/times.h"
 #include "journal/tables.h"
 #include "mailbox/content.h"
 #include "mailbox/tx.h"
 
 #include <pwd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -24,8 +27,15 @@ struct store {
     struct db *db;
     char *path;
     char actor[ACTOR_MAX_SIZE + 1];
-    int wake; /* datagram socket; -1: none */
+    int wake;                            /* datagram socket; -1: none */
+    atomic_int_least64_t reserve_looked; /* when it was looked at last */
 };
+
+/* Of a disk that may be small, not of one store's mail alone: many stores share it. */
+#define RESERVE_LEAST (1u << 20)
+#define RESERVE_MOST (32u << 20)
+#define RESERVE_SHARE 8u /* one part in so many of the data file */
+#define RESERVE_PAUSE (10 * TIMES_SECOND)
 
 uint64_t node_digest(const struct node *node)
 {
@@ -464,8 +474,35 @@ static void wake_agent(struct store *store)
                  sizeof to);
 }
 
+/* Now and then, after a commit. */
+static void keep_reserve(struct store *store)
+{
+    struct stat st;
+    int64_t now = times_now();
+    int64_t looked = store->reserve_looked;
+    if (now - looked < RESERVE_PAUSE && now >= looked)
+        return;
+    store->reserve_looked = now;
+    if (fstatat(db_directory_fd(store->db), "data.mdb", &st, 0) != 0)
+        return;
+    uint64_t size = (uint64_t)st.st_size / RESERVE_SHARE;
+    size = size < RESERVE_LEAST ? RESERVE_LEAST : size;
+    reserve_keep(db_directory_fd(store->db), size < RESERVE_MOST ? size : RESERVE_MOST);
+}
+
+void tx_frees_space(struct tx *tx)
+{
+    tx->frees_space = true;
+}
+
+/* What a run of a closure came to, beside its result. */
+struct outcome {
+    bool changed;     /* the agent must know */
+    bool frees_space; /* it may have the reserve */
+};
+
 static int run_once(struct store *store, enum access access, int (*work)(struct tx *, void *),
-                    void *arg, struct position *position, bool *changed)
+                    void *arg, struct position *position, struct outcome *outcome)
 {
     struct tx tx = {.store = store};
     memcpy(tx.actor, store->actor, sizeof tx.actor);
@@ -475,13 +512,14 @@ static int run_once(struct store *store, enum access access, int (*work)(struct 
     /* A failed transaction may have been taken for a mere "no" on the way up. */
     if (tx.db && db_txn_error(tx.db) == ERR_AGAIN)
         rc = ERR_AGAIN;
+    outcome->frees_space = tx.frees_space;
     if (access == ACCESS_READ || rc || !tx.db) {
         db_abort(tx.db);
         tx_free(&tx);
         return rc;
     }
     rc = tx_finish(&tx);
-    *changed = tx.bytes > 0 || tx.notify;
+    outcome->changed = tx.bytes > 0 || tx.notify;
     if (rc == ERR_OK)
         rc = db_commit(tx.db);
     else
@@ -495,22 +533,28 @@ static int run_once(struct store *store, enum access access, int (*work)(struct 
 static int run(struct store *store, enum access access, int (*work)(struct tx *, void *), void *arg,
                struct position *position)
 {
-    bool changed = false;
+    struct outcome outcome = {0};
+    bool released = false;
     for (;;) {
-        int rc = run_once(store, access, work, arg, position, &changed);
-        if (rc == ERR_AGAIN && access != ACCESS_READ)
-            rc = db_grow(store->db);
-        else if (rc == ERR_AGAIN)
-            return fail(ERR_IO, "%s: a reader was told to grow the map", store->path);
-        else if (rc)
-            return rc;
-        else
+        int rc = run_once(store, access, work, arg, position, &outcome);
+        if (rc == ERR_OK)
             break;
-        if (rc)
+        if (rc == ERR_AGAIN && access == ACCESS_READ)
+            return fail(ERR_IO, "%s: a reader was told to grow the map", store->path);
+        if (rc == ERR_AGAIN)
+            rc = db_grow(store->db);
+        else if (rc == ERR_FULL && outcome.frees_space && !released &&
+                 reserve_release(db_directory_fd(store->db)))
+            released = true;
+        else
+            return rc;
+        if (rc && !released)
             return rc;
     }
-    if (changed)
+    if (outcome.changed)
         wake_agent(store);
+    if (access != ACCESS_READ && !released)
+        keep_reserve(store);
     return ERR_OK;
 }
 

@@ -35,6 +35,7 @@ struct tx {
     int64_t time;
     char actor[ACTOR_MAX_SIZE + 1];
     bool node_dirty;
+    bool frees_space; /* on a full disk it may have what was set aside */
     bool notify;      /* the agent has to know although no entry was made */
     bool merging;     /* the commit may be as large as the differences that it merges */
     uint64_t jump;    /* modseq of the next entry, which opens an epoch; 0: the next one */
