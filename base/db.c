@@ -146,13 +146,13 @@ static int refuse_truncated(struct db *db)
     return ERR_OK;
 }
 
-int put_commit_number(const struct db *db, MDB_txn *txn)
+int put_commit_number(const struct db *db, MDB_txn *txn, uint64_t number)
 {
-    uint8_t number[8];
+    uint8_t row[8];
     MDB_dbi main_table;
     MDB_val key = {sizeof PAGES_COMMIT_KEY - 1, PAGES_COMMIT_KEY};
-    MDB_val value = {sizeof number, number};
-    save_u64(number, mdb_txn_id(txn));
+    MDB_val value = {sizeof row, row};
+    save_u64(row, number);
     int mdb = mdb_dbi_open(txn, NULL, 0, &main_table);
     if (mdb == 0)
         mdb = mdb_put(txn, main_table, &key, &value, 0);
@@ -177,7 +177,7 @@ static int open_tables(struct db *db)
             return fail_mdb(db, rc, "begin");
         for (unsigned i = 0; i < db->options.table_count && rc == 0; i++)
             rc = mdb_dbi_open(txn, db->options.tables[i], write ? MDB_CREATE : 0, &db->handles[i]);
-        if (rc == 0 && write && put_commit_number(db, txn)) {
+        if (rc == 0 && write && put_commit_number(db, txn, mdb_txn_id(txn))) {
             mdb_txn_abort(txn);
             return ERR_IO;
         }
@@ -360,6 +360,21 @@ struct writer_lock *db_writer_lock(struct db *db)
     return db->lock;
 }
 
+/* With nobody in a transaction. */
+static int open_anew(struct db *db)
+{
+    MDB_envinfo info;
+    if (db->env) { /* not when an earlier attempt failed */
+        mdb_env_info(db->env, &info);
+        db->options.map_size = info.me_mapsize;
+        mdb_env_close(db->env);
+    }
+    int rc = open_env(db);
+    if (rc == ERR_OK)
+        rc = open_tables(db);
+    return rc ? rc : check_metas(db);
+}
+
 /* Another process enlarged the map (MDB_MAP_RESIZED), or a failed meta write left the environment
  * unusable (MDB_PANIC). */
 static int recover(struct db *db, int why)
@@ -371,17 +386,30 @@ static int recover(struct db *db, int why)
         if (mdb)
             rc = fail_mdb(db, mdb, "follow the map's size");
     } else {
-        MDB_envinfo info;
-        if (db->env) { /* not when an earlier attempt failed */
-            mdb_env_info(db->env, &info);
-            db->options.map_size = info.me_mapsize;
-            mdb_env_close(db->env);
-        }
-        rc = open_env(db);
+        rc = open_anew(db);
+    }
+    pthread_rwlock_unlock(&db->open_txns);
+    return rc;
+}
+
+/* Compaction gives the store another data file. */
+static bool is_replaced(const struct db *db)
+{
+    struct stat st;
+    return fstatat(db->directory_fd, DATA_FILE, &st, 0) == 0 &&
+           (st.st_dev != db->identity.device || st.st_ino != db->identity.inode);
+}
+
+int follow_data_file(struct db *db)
+{
+    int rc = ERR_OK;
+    pthread_rwlock_wrlock(&db->open_txns);
+    if (is_replaced(db)) { /* another thread may have been first */
+        rc = open_anew(db);
+        pthread_mutex_lock(&open_list_mutex);
         if (rc == ERR_OK)
-            rc = open_tables(db);
-        if (rc == ERR_OK)
-            rc = check_metas(db);
+            rc = identify(db);
+        pthread_mutex_unlock(&open_list_mutex);
     }
     pthread_rwlock_unlock(&db->open_txns);
     return rc;
@@ -391,13 +419,16 @@ int begin_mdb(struct db *db, unsigned flags, MDB_txn **txn)
 {
     for (int attempt = 0;; attempt++) {
         pthread_rwlock_rdlock(&db->open_txns);
-        int mdb = db->env ? mdb_txn_begin(db->env, NULL, flags, txn) : MDB_PANIC;
+        bool replaced = is_replaced(db);
+        int mdb = db->env && !replaced ? mdb_txn_begin(db->env, NULL, flags, txn) : MDB_PANIC;
         if (mdb == 0)
             return ERR_OK;
         pthread_rwlock_unlock(&db->open_txns);
         int rc = ERR_OK;
         int dead;
-        if (attempt < 4 && (mdb == MDB_MAP_RESIZED || mdb == MDB_PANIC))
+        if (attempt < 4 && replaced)
+            rc = follow_data_file(db);
+        else if (attempt < 4 && (mdb == MDB_MAP_RESIZED || mdb == MDB_PANIC))
             rc = recover(db, mdb);
         else if (attempt == 0 && mdb == MDB_READERS_FULL)
             mdb_reader_check(db->env, &dead);
@@ -486,7 +517,7 @@ static void mend_meta(struct db *db)
     MDB_txn *txn;
     if (!is_in_panic(db) || begin_mdb(db, 0, &txn))
         return;
-    if (put_commit_number(db, txn))
+    if (put_commit_number(db, txn, mdb_txn_id(txn)))
         mdb_txn_abort(txn);
     else
         (void)mdb_txn_commit(txn);
@@ -514,7 +545,7 @@ int db_commit(struct db_txn *txn)
     int rc = txn->error;
     close_places(txn);
     if (rc == ERR_OK && txn->changed)
-        rc = put_commit_number(txn->db, txn->txn);
+        rc = put_commit_number(txn->db, txn->txn, mdb_txn_id(txn->txn));
     if (rc) {
         mdb_txn_abort(txn->txn);
     } else {

@@ -109,6 +109,13 @@ struct db_copy {
  * that opens. ERR_EXISTS, ERR_BUSY (another copies there), ERR_FULL, ERR_IO, ERR_CORRUPT. */
 int db_copy(struct db *db, const char *directory, const struct db_copy *copy);
 
+/* Puts a compacted copy in the place of the data file, in one step: what is free goes back to the
+ * disk. Other writers wait meanwhile, up to their time limit; readers go on. Every process that has
+ * the environment open takes the new file with its next transaction. Needs room for the copy.
+ * ERR_BUSY, ERR_FULL, ERR_IO, ERR_CORRUPT; unless it was the last sync that failed, nothing was
+ * changed then. */
+int db_compact(struct db *db, const struct db_copy *copy);
+
 struct db_usage {
     uint64_t file_bytes; /* the data file's size */
     uint64_t free_bytes; /* of which pages that can be reused */

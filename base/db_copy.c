@@ -11,6 +11,8 @@
 
 #include "base/db_private.h"
 #include "base/err.h"
+#include "base/lock.h"
+#include "base/pages.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -25,8 +27,9 @@
 #include <unistd.h>
 
 #define COPY_FILE "copying.mdb" /* until it is whole */
-#define PIECE (1u << 20)        /* bytes read from the pipe in one go */
-#define WRITE_BACK (8u << 20)   /* bytes after which the disk is told to begin */
+#define COMPACT_FILE "compacting.mdb"
+#define PIECE (1u << 20)      /* bytes read from the pipe in one go */
+#define WRITE_BACK (8u << 20) /* bytes after which the disk is told to begin */
 
 /* LMDB's end of the pipe. */
 struct copier {
@@ -176,20 +179,21 @@ static int open_tables_in(MDB_txn *txn, struct db *copied)
     return ERR_OK;
 }
 
-static int run_prepare(struct db *copied, const struct db_copy *copy)
+/* One commit in the copy; `prepare` may be NULL. */
+static int commit_in_copy(struct db *copied, const struct db_copy *prepare, uint64_t number)
 {
     struct db_txn txn = {.db = copied, .write = true};
     int mdb = mdb_txn_begin(copied->env, NULL, 0, &txn.txn);
     if (mdb)
         return fail_mdb(copied, mdb, "open the copy");
     int rc = open_tables_in(txn.txn, copied);
-    if (rc == ERR_OK && copy)
-        rc = copy->prepare(&txn, copied->identity, copy->arg);
+    if (rc == ERR_OK && prepare)
+        rc = prepare->prepare(&txn, copied->identity, prepare->arg);
     if (rc == ERR_OK)
         rc = txn.error;
     close_places(&txn);
     if (rc == ERR_OK)
-        rc = put_commit_number(copied, txn.txn);
+        rc = put_commit_number(copied, txn.txn, number ? number : mdb_txn_id(txn.txn));
     if (rc) {
         mdb_txn_abort(txn.txn);
         return rc;
@@ -198,16 +202,20 @@ static int run_prepare(struct db *copied, const struct db_copy *copy)
     return mdb ? fail_mdb(copied, mdb, "prepare the copy") : ERR_OK;
 }
 
-/* LMDB's copier numbers the copy's commits anew, and its first still says that it is a later one:
- * so two follow it, and both meta pages lead to trees that know what they are. */
-static int prepare_twice(struct db *copied, const struct db_copy *copy)
+/* LMDB's copier numbers the copy's commits anew, from 1 on, and its first still says that it is a
+ * later one: so two follow it, and both meta pages lead to trees that know what they are. Where the
+ * newest is to pass for commit `last`, it must be on the meta page of that number's parity. */
+static int run_prepare(struct db *copied, const struct db_copy *copy, uint64_t last)
 {
-    int rc = run_prepare(copied, copy);
-    return rc ? rc : run_prepare(copied, NULL);
+    int rc = commit_in_copy(copied, copy, last ? last - 1 : 0);
+    if (rc == ERR_OK && last && last % 2 == 0)
+        rc = commit_in_copy(copied, NULL, last - 1);
+    return rc ? rc : commit_in_copy(copied, NULL, last);
 }
 
 /* Nobody else knows the file yet: no locks. */
-static int prepare_copy(const struct db *db, const char *path, int fd, const struct db_copy *copy)
+static int prepare_copy(const struct db *db, const char *path, int fd, const struct db_copy *copy,
+                        uint64_t last)
 {
     struct stat st;
     MDB_envinfo info;
@@ -222,23 +230,27 @@ static int prepare_copy(const struct db *db, const char *path, int fd, const str
     mdb_env_set_maxdbs(copied.env, TABLES_MAX);
     mdb_env_set_mapsize(copied.env, info.me_mapsize);
     mdb = mdb_env_open(copied.env, path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NOLOCK, 0640);
-    int rc = mdb ? fail_mdb(&copied, mdb, "open the copy") : prepare_twice(&copied, copy);
+    int rc = mdb ? fail_mdb(&copied, mdb, "open the copy") : run_prepare(&copied, copy, last);
     mdb_env_close(copied.env);
+    if (rc == ERR_OK && last)
+        rc = pages_number_metas(fd, last);
     if (rc == ERR_OK && fsync(fd) != 0)
         rc = fail_errno("%s", path);
     return rc == ERR_AGAIN ? fail(ERR_FULL, "%s: no room in the copy's map", path) : rc;
 }
 
+/* `last`: the number that its newest commit is to have; 0: whatever it gets. */
 static int copy_to_file(struct db *db, int directory_fd, const char *path,
-                        const struct db_copy *copy)
+                        const struct db_copy *copy, uint64_t last)
 {
-    int fd = openat(directory_fd, COPY_FILE, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    const char *name = strrchr(path, '/') + 1;
+    int fd = openat(directory_fd, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     if (fd < 0)
         return fail_errno("%s", path);
     struct pump pump = {.where = path, .copy = copy, .to = fd};
     int rc = copy_pages(db, &pump);
     if (rc == ERR_OK)
-        rc = prepare_copy(db, path, fd, copy);
+        rc = prepare_copy(db, path, fd, copy, last);
     close(fd);
     return rc;
 }
@@ -313,7 +325,7 @@ int db_copy(struct db *db, const char *directory, const struct db_copy *copy)
         return fail(ERR_INVALID, "%s: path too long", directory);
     int rc = open_target(directory, &made, &fd);
     if (rc == ERR_OK) {
-        rc = copy_to_file(db, fd, path, copy);
+        rc = copy_to_file(db, fd, path, copy, 0);
         if (rc == ERR_OK)
             rc = publish(fd, directory);
         if (rc)
@@ -323,5 +335,45 @@ int db_copy(struct db *db, const char *directory, const struct db_copy *copy)
         rmdir(directory);
     if (fd >= 0)
         close(fd);
+    return rc;
+}
+
+/* Both files go on with the same lock file, whose count of commits and readers stays true: so the
+ * one step that changes anything is the rename. */
+static int replace_data_file(struct db *db, const char *path, const struct db_copy *copy)
+{
+    MDB_envinfo info;
+    mdb_env_info(db->env, &info);
+    int rc = copy_to_file(db, db->directory_fd, path, copy, info.me_last_txnid);
+    if (rc == ERR_OK && renameat(db->directory_fd, COMPACT_FILE, db->directory_fd, DATA_FILE) != 0)
+        rc = fail_errno("%s", path);
+    if (rc) {
+        unlinkat(db->directory_fd, COMPACT_FILE, 0);
+        return rc;
+    }
+    /* Should this fail and the power go, the old file is there again, as whole as the new one, and
+     * nobody has committed to the new one yet. */
+    if (fsync(db->directory_fd) != 0)
+        rc = fail_errno("%s", db->directory);
+    int followed = follow_data_file(db);
+    return rc ? rc : followed;
+}
+
+int db_compact(struct db *db, const struct db_copy *copy)
+{
+    char path[PATH_MAX];
+    MDB_txn *txn;
+    if (snprintf(path, sizeof path, "%s/%s", db->directory, COMPACT_FILE) >= (int)sizeof path)
+        return fail(ERR_INVALID, "%s: path too long", db->directory);
+    int rc = writer_lock_acquire(db->lock, db->options.writer_wait);
+    if (rc)
+        return rc;
+    rc = begin_mdb(db, MDB_RDONLY, &txn); /* so that the file that is open is the store's */
+    if (rc == ERR_OK) {
+        mdb_txn_abort(txn);
+        pthread_rwlock_unlock(&db->open_txns);
+        rc = replace_data_file(db, path, copy);
+    }
+    writer_lock_release(db->lock);
     return rc;
 }

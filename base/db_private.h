@@ -50,7 +50,10 @@ int refuse_network(int directory_fd, const char *directory);
 /* Before the transaction ends. */
 void close_places(struct db_txn *txn);
 /* The commit's number goes into the main table (base/pages.h). */
-int put_commit_number(const struct db *db, MDB_txn *txn);
+int put_commit_number(const struct db *db, MDB_txn *txn, uint64_t number);
+/* Opens the environment anew, when the data file is another than the one that is open; waits until
+ * no transaction of this process is open. */
+int follow_data_file(struct db *db);
 /* Begins LMDB's own transaction, with open_txns held shared; whatever stands in the way and can be
  * mended is mended first. */
 int begin_mdb(struct db *db, unsigned flags, MDB_txn **txn);

@@ -16,6 +16,7 @@
 #define NODE_HEADER 8u
 #define TREE_SIZE 48u /* of a tree's description */
 #define META_SIZE 136u
+#define META_TXNID 128u /* where in it the number of its commit is */
 #define META_MAGIC 0xBEEFC0DEu
 #define META_VERSION 1u
 #define DEPTH_MAX 32u
@@ -92,7 +93,7 @@ static int load_meta(const uint8_t *page, uint64_t number, struct meta *meta)
         .spare = load_tree(at + 24),
         .main = load_tree(at + 24 + TREE_SIZE),
         .last_page = load_u64(at + 120),
-        .txnid = load_u64(at + 128),
+        .txnid = load_u64(at + META_TXNID),
     };
     if (meta->page_size < PAGE_SIZE_MIN || meta->page_size > PAGE_SIZE_MAX ||
         (meta->page_size & (meta->page_size - 1)))
@@ -274,6 +275,25 @@ int pages_check_metas(int fd, const char *where)
             return rc;
     }
     return rc;
+}
+
+int pages_number_metas(int fd, uint64_t last)
+{
+    struct meta metas[2];
+    int rc = load_metas(fd, metas);
+    if (rc)
+        return rc;
+    unsigned newest = metas[1].txnid > metas[0].txnid;
+    if (newest != (last & 1) || last < metas[newest].txnid)
+        return fail(ERR_CORRUPT, "the meta pages do not fit commit %llu", (unsigned long long)last);
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t number[8];
+        off_t at = (off_t)(i * (size_t)metas[0].page_size + PAGE_HEADER + META_TXNID);
+        save_u64(number, i == newest ? last : last - 1);
+        if (pwrite(fd, number, sizeof number, at) != (ssize_t)sizeof number)
+            return fail_errno("data file");
+    }
+    return ERR_OK;
 }
 
 struct pages {

@@ -19,6 +19,11 @@
  * may commit meanwhile. ERR_CORRUPT, ERR_IO. */
 int pages_check_metas(int fd, const char *where);
 
+/* Gives the newest of a data file's commits the number `last`, and the one before it the one
+ * before. For a file that nobody has open. ERR_CORRUPT: the newest is not on that number's meta
+ * page. */
+int pages_number_metas(int fd, uint64_t last);
+
 typedef void pages_report(void *arg, const char *what);
 
 /* Looks at all pages of the state that transaction `txnid` left, which a reader must hold. Each

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 static void name_slot(const struct store_copy *copy, char name[SLOT_NAME_SIZE])
 {
@@ -92,4 +93,48 @@ int store_copy(struct store *store, struct store_copy *copy)
     snprintf(why, sizeof why, "%s", err_message());
     (void)store_maintain(store, let_go, copy);
     return fail(rc, "%s", why);
+}
+
+struct compacting {
+    struct store *store;
+    struct store_compact *compact;
+};
+
+/* The file is another, the node is not. */
+static int stay_the_same(struct db_txn *copied, struct db_identity file, void *arg)
+{
+    const struct compacting *work = arg;
+    struct db_identity before = db_identity(store_db(work->store));
+    struct node node;
+    int rc = node_load(copied, &node);
+    if (rc)
+        return rc;
+    /* One that was copied by hand and has not noticed yet must still notice. */
+    if (node.file.device == before.device && node.file.inode == before.inode)
+        node.file = file;
+    return node_save(copied, &node);
+}
+
+static void pass_compacting(void *arg, uint64_t done, uint64_t total)
+{
+    const struct compacting *work = arg;
+    if (work->compact->progress)
+        work->compact->progress(work->compact->arg, done, total);
+}
+
+static uint64_t file_size(struct store *store)
+{
+    struct stat st;
+    return fstatat(db_directory_fd(store_db(store)), "data.mdb", &st, 0) == 0 ? (uint64_t)st.st_size
+                                                                              : 0;
+}
+
+int store_compact(struct store *store, struct store_compact *compact)
+{
+    struct compacting work = {.store = store, .compact = compact};
+    struct db_copy copy = {.prepare = stay_the_same, .progress = pass_compacting, .arg = &work};
+    compact->before = file_size(store);
+    int rc = db_compact(store_db(store), &copy);
+    compact->after = file_size(store);
+    return rc;
 }

@@ -20,4 +20,14 @@ struct store_copy {
  * slot nor store; one that was killed leaves a slot, which can be dropped. As db_copy(). */
 int store_copy(struct store *store, struct store_copy *copy);
 
+struct store_compact {
+    void (*progress)(void *arg, uint64_t done, uint64_t total); /* as above */
+    void *arg;
+    /* set by store_compact(): bytes of the data file */
+    uint64_t before;
+    uint64_t after;
+};
+/* Gives room back to the disk; nothing else changes. As db_compact(). */
+int store_compact(struct store *store, struct store_compact *compact);
+
 #endif

@@ -1,4 +1,4 @@
-/* Commands that look after the data file: copy. */
+/* Commands that look after the data file: copy, compact. */
 #include "base/err.h"
 #include "mailbox/copy.h"
 #include "tools/shiplog/cli.h"
@@ -24,6 +24,22 @@ int cmd_copy(struct cli *cli)
         return rc;
     out_hex(cli->out, "node", copy.node_id);
     out_position(cli->out, "position", copy.position);
+    out_end(cli->out);
+    return ERR_OK;
+}
+
+int cmd_compact(struct cli *cli)
+{
+    struct store_compact compact = {.progress = show_progress};
+    int rc = cli_options(cli, NULL, 0);
+    if (rc)
+        return rc;
+    rc = store_compact(cli->store, &compact);
+    progress_end();
+    if (rc)
+        return rc;
+    out_number(cli->out, "before", compact.before);
+    out_number(cli->out, "after", compact.after);
     out_end(cli->out);
     return ERR_OK;
 }

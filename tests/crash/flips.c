@@ -1,0 +1,365 @@
+/* One bit of the data file, or of an archive file, turned at a time.
+ *
+ * No command dies by a signal, hangs, or shows anything else as right than what it showed before:
+ * it says what is wrong, in a line and exit code 5, or the bit does not matter to it. Where check
+ * says that all is well, every command shows what it showed before.
+ *
+ * usage: flips [SEED [TRIES]]
+ */
+#include "base/bytes.h"
+#include "tests/support/scratch.h"
+
+/* The command line as it is, but not as the program. */
+int shiplog_main(int argc, char **argv);
+#define main shiplog_main
+#include "tools/shiplog/main.c" /* NOLINT(bugprone-suspicious-include): all of it, by intent */
+#undef main
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WORDS 8
+#define PATIENCE 20000 /* milliseconds that a command may take */
+#define FILES 16
+
+static char root[PATH_MAX], store[PATH_MAX];
+static uint64_t seed;
+
+static void give_up(const char *what)
+{
+    printf("seed %llu: %s\n", (unsigned long long)seed, what);
+    exit(1);
+}
+
+struct answer {
+    struct buf out;
+    struct buf err;
+    int status;
+    bool hung;
+};
+
+static void drain(int fd, struct buf *to, bool *open_)
+{
+    uint8_t piece[65536];
+    ssize_t got = read(fd, piece, sizeof piece);
+    if (got > 0)
+        buf_put(to, piece, (size_t)got);
+    else if (got == 0 || errno != EINTR)
+        *open_ = false;
+}
+
+static void collect(pid_t pid, int out, int err, struct answer *answer)
+{
+    bool out_open = true, err_open = true;
+    time_t end = time(NULL) + PATIENCE / 1000;
+    while (out_open || err_open) {
+        struct pollfd ends[2] = {{out_open ? out : -1, POLLIN, 0},
+                                 {err_open ? err : -1, POLLIN, 0}};
+        if (time(NULL) > end || poll(ends, 2, PATIENCE) == 0) {
+            answer->hung = true;
+            kill(pid, SIGKILL);
+            break;
+        }
+        if (ends[0].revents)
+            drain(out, &answer->out, &out_open);
+        if (ends[1].revents)
+            drain(err, &answer->err, &err_open);
+    }
+    waitpid(pid, &answer->status, 0);
+}
+
+/* A program's start costs more than what it does here, so commands run in a child of this one. */
+static void run_command(char **words, int count, struct answer *answer)
+{
+    int out[2], err[2];
+    *answer = (struct answer){0};
+    fflush(stdout);
+    if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0)
+        give_up("no pipe");
+    pid_t pid = fork();
+    if (pid < 0)
+        give_up("no process");
+    if (pid == 0) {
+        dup2(out[1], STDOUT_FILENO);
+        dup2(err[1], STDERR_FILENO);
+        exit(shiplog_main(count, words));
+    }
+    close(out[1]);
+    close(err[1]);
+    collect(pid, out[0], err[0], answer);
+    close(out[0]);
+    close(err[0]);
+}
+
+static void forget(struct answer *answer)
+{
+    buf_free(&answer->out);
+    buf_free(&answer->err);
+}
+
+/* Splits at spaces; `store` is put before. */
+static void shiplog(const char *line, struct answer *answer)
+{
+    char copy[512];
+    char name[] = "shiplog";
+    char *words[WORDS + 4] = {name, "-s", store};
+
+    size_t count = 3;
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *word = strtok(copy, " "); word && count < WORDS + 3; word = strtok(NULL, " "))
+        words[count++] = word;
+    words[count] = NULL;
+    run_command(words, (int)count, answer);
+}
+
+static void must(const char *line)
+{
+    struct answer answer;
+    shiplog(line, &answer);
+    if (!WIFEXITED(answer.status) || WEXITSTATUS(answer.status) != 0) {
+        printf("%s: %.*s\n", line, (int)answer.err.size, (const char *)answer.err.data);
+        give_up("the store cannot be made");
+    }
+    forget(&answer);
+}
+
+static void make_store(void)
+{
+    char line[PATH_MAX + 64];
+    must("init");
+    for (unsigned i = 0; i < 40; i++) {
+        char name[32], path[PATH_MAX];
+        snprintf(name, sizeof name, "m%u", i);
+        scratch_path(path, root, name);
+        FILE *file = fopen(path, "w");
+        if (!file)
+            give_up("no message");
+        fprintf(file, "From: a@example.org\r\nSubject: message %u\r\n\r\n", i);
+        uint64_t state = i + 1;
+        for (unsigned n = 0; n < 50 + i * i * 20; n++) {
+            state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+            fprintf(file, "%llx%s", (unsigned long long)(state >> 20), n % 6 ? " " : "\r\n");
+        }
+        fclose(file);
+        if (i == 0) {
+            must("create INBOX");
+            must("create Work/Plans");
+            must("create Gone");
+        }
+        snprintf(line, sizeof line, "append %s %s --flags %s", i % 3 ? "INBOX" : "Work/Plans", path,
+                 i % 4 ? "\\Flagged" : "\\Seen,later");
+        must(line);
+    }
+    snprintf(line, sizeof line, "append Gone %s/m3", root);
+    must(line);
+    must("flags INBOX 1:9 --as bob \\Seen");
+    must("flags INBOX 3:12 +work");
+    must("meta set INBOX /comment hello");
+    must("meta set /shared value");
+    must("journal archive --keep 20");
+    must("expunge INBOX 4:6");
+    must("expunge INBOX 2 --immediate");
+    must("copy-messages INBOX 7:12 Work/Plans");
+    must("delete Gone");
+    must("rename Work/Plans Labour/Plans");
+}
+
+static const char *const readers[] = {
+    "list INBOX",
+    "list INBOX --as bob",
+    "list INBOX --expunged",
+    "list Labour/Plans",
+    "list INBOX --at 30",
+    "list Work/Plans --at 30",
+    "mailboxes",
+    "mailboxes --at 25",
+    "digest",
+    "log",
+    "log INBOX --since 20",
+    "cat INBOX 1",
+    "cat INBOX 20",
+    "cat Labour/Plans 9",
+    "cat INBOX 4 --at 30",
+    "meta list INBOX",
+    "meta get /shared",
+    "journal status",
+    "journal verify",
+    "status",
+};
+#define READERS (sizeof readers / sizeof readers[0])
+
+static struct answer right[READERS];
+
+struct target {
+    char path[PATH_MAX];
+    uint64_t size;
+};
+static struct target targets[FILES];
+static size_t target_count;
+
+static void add_target(const char *path)
+{
+    struct stat st;
+    if (target_count == FILES || stat(path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
+        return;
+    snprintf(targets[target_count].path, PATH_MAX, "%s", path);
+    targets[target_count++].size = (uint64_t)st.st_size;
+}
+
+static void find_targets(void)
+{
+    char path[PATH_MAX], file[PATH_MAX];
+    scratch_path(path, store, "data.mdb");
+    add_target(path);
+    scratch_path(path, store, "archive");
+    DIR *list = opendir(path);
+    struct dirent *entry;
+    while (list && (entry = readdir(list))) {
+        scratch_path(file, path, entry->d_name);
+        add_target(file);
+    }
+    if (list)
+        closedir(list);
+    if (target_count < 2)
+        give_up("no archive");
+}
+
+static void turn(const struct target *target, uint64_t bit)
+{
+    uint8_t byte;
+    int fd = open(target->path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || pread(fd, &byte, 1, (off_t)(bit / 8)) != 1)
+        give_up("a file cannot be read");
+    byte ^= (uint8_t)(1u << (bit % 8));
+    if (pwrite(fd, &byte, 1, (off_t)(bit / 8)) != 1)
+        give_up("a file cannot be written");
+    close(fd);
+}
+
+static bool same(const struct answer *a, const struct answer *b)
+{
+    return a->status == b->status && bytes_equal(buf_view(&a->out), buf_view(&b->out));
+}
+
+struct flip {
+    const struct target *target;
+    uint64_t bit;
+};
+
+static void fail_flip(const struct flip *flip, const char *command, const struct answer *answer,
+                      const char *what)
+{
+    printf("seed %llu: byte %llu bit %llu of %s: %s: %s (status %d)\n%.*s\n",
+           (unsigned long long)seed, (unsigned long long)flip->bit / 8,
+           (unsigned long long)flip->bit % 8, strrchr(flip->target->path, '/') + 1, command, what,
+           answer->status, (int)answer->err.size, (const char *)answer->err.data);
+    fflush(stdout);
+    exit(1);
+}
+
+/* Whether it was found. */
+static bool judge(const struct flip *flip, size_t reader)
+{
+    struct answer answer;
+    const char *command = readers[reader];
+    shiplog(command, &answer);
+    bool found = !same(&answer, &right[reader]);
+    if (answer.hung)
+        fail_flip(flip, command, &answer, "it hangs");
+    if (!WIFEXITED(answer.status))
+        fail_flip(flip, command, &answer, "it died");
+    bool verify = strcmp(command, "journal verify") == 0;
+    if (found && WEXITSTATUS(answer.status) != 5 && !(verify && WEXITSTATUS(answer.status) == 1))
+        fail_flip(flip, command, &answer, "it shows something else");
+    if (WEXITSTATUS(answer.status) == 5 && answer.err.size == 0)
+        fail_flip(flip, command, &answer, "it does not say why");
+    forget(&answer);
+    return found;
+}
+
+/* Clean: every command must be right then. */
+static bool check_is_clean(const struct flip *flip)
+{
+    struct answer answer;
+    shiplog("check", &answer);
+    if (answer.hung)
+        fail_flip(flip, "check", &answer, "it hangs");
+    if (!WIFEXITED(answer.status) ||
+        (WEXITSTATUS(answer.status) && WEXITSTATUS(answer.status) != 1 &&
+         WEXITSTATUS(answer.status) != 5))
+        fail_flip(flip, "check", &answer, "it died");
+    bool clean = WEXITSTATUS(answer.status) == 0;
+    forget(&answer);
+    return clean;
+}
+
+static void try_flip(struct dice *dice, uint64_t counts[3])
+{
+    const struct target *target =
+        &targets[dice_below(dice, 8) ? 0 : 1 + dice_below(dice, (uint32_t)target_count - 1)];
+    struct flip flip = {.target = target, .bit = dice_next(dice) % (target->size * 8)};
+    /* Heads of pages are few and matter most. */
+    if (target == &targets[0] && dice_below(dice, 4) == 0)
+        flip.bit = flip.bit / 32768 * 32768 + flip.bit % 1280;
+    turn(target, flip.bit);
+    bool clean = check_is_clean(&flip);
+    bool found = false;
+    if (clean && target == &targets[0])
+        for (size_t i = 0; i < READERS; i++)
+            if (judge(&flip, i))
+                fail_flip(&flip, readers[i], &right[i], "check says that all is well");
+    if (!clean || target != &targets[0])
+        for (unsigned i = 0; i < 4; i++)
+            found = judge(&flip, dice_below(dice, READERS)) || found;
+    turn(target, flip.bit);
+    counts[clean ? 0 : 1]++;
+    counts[2] += found;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t counts[3] = {0};
+    uint64_t tries = argc > 2 ? strtoull(argv[2], NULL, 10) : UINT64_MAX;
+    struct rlimit none = {0};
+    seed = scratch_seed(argc, argv);
+    struct dice dice = {seed};
+    setrlimit(RLIMIT_CORE, &none);
+    scratch_make(root);
+    scratch_path(store, root, "store");
+    make_store();
+    find_targets();
+    for (size_t i = 0; i < READERS; i++) {
+        shiplog(readers[i], &right[i]);
+        if (!WIFEXITED(right[i].status) || WEXITSTATUS(right[i].status) > 1) {
+            printf("%s: %.*s\n", readers[i], (int)right[i].err.size,
+                   (const char *)right[i].err.data);
+            give_up("a reader fails before anything is turned");
+        }
+    }
+    time_t end = time(NULL) + (time_t)scratch_seconds();
+    uint64_t done = 0;
+    while (done < tries && (argc > 2 || time(NULL) < end)) {
+        try_flip(&dice, counts);
+        done++;
+    }
+    printf("%llu bits turned: %llu that check does not mind, %llu that it finds; the commands that "
+           "were run met %llu\n",
+           (unsigned long long)done, (unsigned long long)counts[0], (unsigned long long)counts[1],
+           (unsigned long long)counts[2]);
+    for (size_t i = 0; i < READERS; i++)
+        forget(&right[i]);
+    scratch_remove(root);
+    return 0;
+}
