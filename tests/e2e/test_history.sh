@@ -213,6 +213,61 @@ run 3 list One --at "$(($(now) + 1))"
 run 2 list One --at 12345678901234567890
 run 2 list One --at '3 fortnights ago'
 
+echo "- log"
+run 0 log One
+[ "$(cut -f 5,6 "$out" | tr '\t\n' '= ')" = "create=One append=One rename=Two create=One append=One rename=Three rename=One append=One " ] ||
+    die "log of a mailbox by its name"
+# Two mailboxes bore the name: both, all their lives, under the names of the time.
+run 0 log Three
+[ "$(cut -f 5,6 "$out" | tr '\t\n' '= ')" = "create=One append=One rename=Three " ] || die "log of a mailbox by a later name"
+run 0 log One --kind rename
+[ "$(cut -f 7,8,9 "$out" | tr '\t\n' '= ')" = "-=One=Two -=One=Three -=Two=One " ] || die "log --kind"
+first=$(cut -f 1 "$out" | head -n 1)
+run 0 log One --kind rename --since "$((first + 1))"
+[ "$(wc -l <"$out")" -eq 2 ] || die "log --since"
+run 0 log One --kind rename --until "$first"
+[ "$(cut -f 1 "$out")" = "$first" ] || die "log --until"
+run 0 log INBOX --uid 3
+[ "$(cut -f 5,8,9 "$out" | tr '\t\n' '= ')" = 'append=-=Work,\Seen flags=Work,\Seen=\Seen flags=\Seen=Work,\Seen ' ] || die "log --uid"
+run 0 log Box2 --kind append
+run 0 log Copy --kind create
+[ "$(cut -f 8,9 "$out" | sed 's/ uid.*//' | tr '\t\n' '= ')" = '-=Copy deleted=live -=Copy ' ] || die "what a revived mailbox was"
+run 0 --json log INBOX --kind expunge
+grep -q '"kind":"expunge","mailbox":"INBOX","uids":"1:2","before":null,"after":null' "$out" || die "log in JSON"
+run 2 log --kind nonesuch
+run 2 log --uid 0
+run 2 log --follow --file x
+run 3 log Nowhere
+run 3 log --since 4000
+
+echo "- log --follow"
+# A shell without job control starts it with SIGINT ignored.
+env --default-signal=INT "${S[@]}" log One --since "$(now)" --follow >followed &
+follower=$!
+append One followed
+for _ in $(seq 100); do
+    [ "$(cut -f 5 followed | tail -n 1)" = append ] && [ "$(wc -l <followed)" -ge 2 ] && break
+    sleep 0.1
+done
+[ "$(tail -n 1 followed | cut -f 5,6)" = "$(printf 'append\tOne')" ] || die "what happens is shown"
+kill -INT "$follower"
+code=0
+wait "$follower" || code=$?
+[ "$code" -eq 130 ] || die "SIGINT ends it, not $code"
+# Nothing more happens, but the reader has gone.
+code=0
+timeout 20 "${S[@]}" log One --follow | head -n 1 >/dev/null || code=$?
+[ "$code" -ne 124 ] || die "a reader that went away ends it"
+
+echo "- log --file"
+tail=$work/tail
+: >"$tail"
+run 0 log --file "$tail"
+[ ! -s "$out" ] || die "an empty file"
+run 3 log --file "$work/none"
+printf 'junk' >"$tail"
+run 5 log --file "$tail"
+
 echo "- a replica"
 run 0 copy "$work/replica"
 [ -d "$work/replica" ]

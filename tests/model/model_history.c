@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define BOXES 100u
 #define NAMES 130u
@@ -375,6 +377,7 @@ static void look_at(struct world *world, struct view *view, struct moment *momen
     for (size_t i = 0; i < count; i++)
         add_message(world, moment, &records[i]);
     REQUIRE(world, view_records(view, "bob", &records, &count) == ERR_OK);
+    REQUIRE(world, count == moment->count && (count == 0 || moment->messages));
     for (size_t i = 0; i < count; i++)
         moment->messages[i].bob = records[i].flags & FLAG_SEEN;
     for (size_t i = 0; view_meta(view, i, &user, &key, &value); i++)
@@ -548,25 +551,50 @@ static void expect_diff(const struct moment *from, const struct moment *to, stru
     }
 }
 
+/* The command, and its output to be read. */
+static FILE *start_diff(struct world *world, const char *program, const struct moment *from,
+                        const struct moment *to, pid_t *child)
+{
+    char path[PATH_MAX], id[32], first[32], last[32];
+    int ends[2];
+    scratch_path(path, program, "shiplog");
+    snprintf(id, sizeof id, "id:%016" PRIx64, to->id);
+    snprintf(first, sizeof first, "%" PRIu64, from->modseq);
+    snprintf(last, sizeof last, "%" PRIu64, to->modseq);
+    char *words[] = {path, "-s", world->master_path, "diff", id, first, last, NULL};
+    REQUIRE(world, pipe(ends) == 0);
+    *child = fork();
+    REQUIRE(world, *child >= 0);
+    if (*child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        execv(path, words);
+        _exit(127);
+    }
+    close(ends[1]);
+    FILE *output = fdopen(ends[0], "r");
+    REQUIRE(world, output);
+    return output;
+}
+
 static void check_diff(struct world *world, const char *program, const struct moment *from,
                        const struct moment *to)
 {
     struct buf expected = {0}, found = {0};
-    char command[PATH_MAX * 2 + 128];
     char line[65536];
-    snprintf(command, sizeof command,
-             "%s/shiplog -s %s diff id:%016" PRIx64 " %" PRIu64 " %" PRIu64, program,
-             world->master_path, to->id, from->modseq, to->modseq);
-    FILE *pipe = popen(command, "r");
-    REQUIRE(world, pipe);
-    while (fgets(line, sizeof line, pipe)) {
+    int status;
+    pid_t child;
+    FILE *output = start_diff(world, program, from, to, &child);
+    while (fgets(line, sizeof line, output)) {
         char *tab = strchr(line, '\t');
         tab = tab ? strchr(tab + 1, '\t') : NULL;
         REQUIRE(world, tab);
         *tab = '\n';
         buf_put(&found, line, (size_t)(tab - line) + 1);
     }
-    int status = pclose(pipe);
+    (void)fclose(output);
+    REQUIRE(world, waitpid(child, &status, 0) == child);
     expect_diff(from, to, &expected);
     REQUIRE(world, bytes_equal(buf_view(&expected), buf_view(&found)));
     REQUIRE(world, status == (expected.size ? 1 << 8 : 0));
