@@ -406,6 +406,20 @@ static int check_contents(struct tx *tx, void *arg)
     return ERR_OK;
 }
 
+/* Nobody can have seen what does not come back. */
+static int forget_gone(struct restore_plan *plan)
+{
+    int rc = ERR_OK;
+    for (size_t k = 0; k < plan->count; k++) {
+        struct restore_item *seen = &plan->items[k];
+        for (size_t i = 0; seen->pending && i < plan->count && rc == ERR_OK; i++)
+            if (plan->items[i].act == RESTORE_GONE)
+                rc = uidset_remove_range(&seen->uids, plan->items[i].then->uid,
+                                         plan->items[i].then->uid);
+    }
+    return rc;
+}
+
 /* What cannot be done stands behind everything else. */
 static int put_gone_last(struct restore_plan *plan)
 {
@@ -414,13 +428,17 @@ static int put_gone_last(struct restore_plan *plan)
     if (!aside)
         return fail(ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < plan->count; i++) {
-        if (plan->items[i].act == RESTORE_GONE)
-            aside[gone++] = plan->items[i];
+        struct restore_item *item = &plan->items[i];
+        if (item->act == RESTORE_GONE)
+            aside[gone++] = *item;
+        else if (item->pending && item->uids.count == 0)
+            uidset_free(&item->uids);
         else
-            plan->items[kept++] = plan->items[i];
+            plan->items[kept++] = *item;
     }
     for (size_t i = 0; i < gone; i++)
         plan->items[kept + i] = aside[i];
+    plan->count = kept + gone;
     free(aside);
     return ERR_OK;
 }
@@ -436,6 +454,8 @@ static int make_plan(struct restoring *work)
     struct checking checking = {.plan = &work->plan};
     while (rc == ERR_OK && checking.at < work->plan.count)
         rc = store_read(work->store, check_contents, &checking);
+    if (rc == ERR_OK)
+        rc = forget_gone(&work->plan);
     if (rc == ERR_OK)
         rc = put_gone_last(&work->plan);
     work->first = 0;

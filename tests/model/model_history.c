@@ -412,6 +412,19 @@ static void check_moment(struct world *world, struct store *store, const struct 
     view_close(view);
 }
 
+/* What is counted from entries alone is what a whole view has. */
+static void check_header(struct world *world, struct store *store, const struct moment *moment,
+                         const struct header *header)
+{
+    struct view *view;
+    REQUIRE(world, view_open_at(store, &header->facts.name, moment->modseq, &view) == ERR_OK);
+    const struct header *known = view_header(view);
+    REQUIRE(world, known->id == header->id && known->messages == header->messages);
+    REQUIRE(world, known->unseen == header->unseen && known->bytes == header->bytes);
+    REQUIRE(world, header_digest(known) == header_digest(header));
+    view_close(view);
+}
+
 static void check_boxes(struct world *world, struct store *store, const struct moment *moment)
 {
     struct header *headers;
@@ -420,6 +433,8 @@ static void check_boxes(struct world *world, struct store *store, const struct m
     REQUIRE(world, view_mailboxes(store, moment->modseq, &headers, &count) == ERR_OK);
     for (size_t i = 0; i < count; i++)
         total += headers[i].messages;
+    for (size_t i = 0; i < count; i += 1 + dice_below(&world->dice, 30))
+        check_header(world, store, moment, &headers[i]);
     REQUIRE(world, count == moment->boxes && total == moment->total);
     free(headers);
 }
