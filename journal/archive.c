@@ -163,7 +163,17 @@ static int use_file(struct archive *archive, const struct archive_name *name)
     return in_file(name, rc);
 }
 
-static int unpack(const struct opened *file, uint32_t number, struct cached *cached)
+static int fetch_string(void *arg, uint32_t string, uint8_t out[ARCHIVE_STRING_SIZE])
+{
+    const struct opened *file = arg;
+    if (string >= file->header.strings)
+        return fail(ERR_CORRUPT, "a string that is not there");
+    uint64_t behind = file->header.strings - string;
+    return read_at(file->fd, file->header.index_at - behind * ARCHIVE_STRING_SIZE, out,
+                   ARCHIVE_STRING_SIZE);
+}
+
+static int unpack(struct opened *file, uint32_t number, struct cached *cached)
 {
     const struct archive_block *block = &file->blocks[number];
     struct journal_point after =
@@ -175,8 +185,8 @@ static int unpack(const struct opened *file, uint32_t number, struct cached *cac
     if (rc == ERR_OK)
         rc = read_at(file->fd, block->at, stored, block->stored);
     if (rc == ERR_OK)
-        rc = archive_unpack(bytes_of(stored, block->stored), block, after, &cached->entries,
-                            cached->places);
+        rc = archive_unpack(bytes_of(stored, block->stored), block, after, fetch_string, file,
+                            &cached->entries, cached->places);
     free(stored);
     return rc == ERR_CORRUPT ? fail(rc, "block %u: %s", number, err_message()) : rc;
 }
@@ -184,7 +194,7 @@ static int unpack(const struct opened *file, uint32_t number, struct cached *cac
 /* A block of the file in use. */
 static int use_block(struct archive *archive, uint32_t number, struct cached **out)
 {
-    const struct opened *file = &archive->file;
+    struct opened *file = &archive->file;
     struct cached *cached = &archive->cache[number % CACHED_BLOCKS];
     *out = cached;
     if (cached->filled && cached->file == file->name.base && cached->block == number)

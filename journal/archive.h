@@ -48,12 +48,18 @@ int archive_at_time(struct archive *archive, int64_t time, uint64_t *modseq);
 int archive_prove(struct archive *archive,
                   void (*report)(void *arg, const char *file, const char *what), void *arg);
 
+/* Finds strings of ARCHIVE_STRING_SIZE bytes in an entry's body that do not deflate and are likely
+ * to come again: appends the offset of each as a u32 to `offsets`, in ascending order, without
+ * overlap. What a body means is the business of whoever wrote it. */
+typedef int archive_find_strings(const struct entry *entry, struct buf *offsets);
+
 /* Writes one file. One writer at a time, in all processes: ERR_BUSY. */
 struct archive_writer;
 int archive_write_begin(int directory, struct archive_writer **writer);
-/* Once, before the first entry: whose entries these are, and what comes before them. */
-void archive_write_base(struct archive_writer *writer, uint64_t store_id,
-                        struct journal_point base);
+/* Once, before the first entry: whose entries these are, what comes before them, and what finds
+ * strings in them (NULL: nothing does). */
+void archive_write_base(struct archive_writer *writer, uint64_t store_id, struct journal_point base,
+                        archive_find_strings *find);
 /* Whole encoded entries, each chained to the one before: ERR_CORRUPT when it is not. */
 int archive_write(struct archive_writer *writer, struct bytes encoded);
 /* Makes the file durable under its name. The last entry must end a commit. */

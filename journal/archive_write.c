@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "journal/archive_names.h"
+#include "journal/archive_strings.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,9 +29,14 @@ struct archive_writer {
     uint64_t at;
     struct archive_header header;
     struct archive_block block; /* the one that is being filled */
-    struct buf packed;
+    struct archive_packing packing;
     struct buf stored;
     struct buf index;
+    archive_find_strings *find;
+    struct strings strings;
+    struct buf offsets; /* of an entry's strings */
+    struct archive_use *uses;
+    size_t use_room;
 };
 
 static int write_all(int fd, uint64_t at, struct bytes bytes)
@@ -91,19 +97,21 @@ int archive_write_begin(int store, struct archive_writer **out)
     return ERR_OK;
 }
 
-void archive_write_base(struct archive_writer *writer, uint64_t store_id, struct journal_point base)
+void archive_write_base(struct archive_writer *writer, uint64_t store_id, struct journal_point base,
+                        archive_find_strings *find)
 {
+    writer->find = find;
     writer->header = (struct archive_header){.store_id = store_id, .base = base, .last = base};
     writer->block.before = base;
 }
 
 /* What is about to be trimmed from the window must come back from the file as it was. */
-static int prove_block(const struct archive_writer *writer)
+static int prove_block(struct archive_writer *writer)
 {
     struct buf entries = {0};
     struct archive_place *places = calloc(writer->block.entries, sizeof *places);
     int rc = places ? archive_unpack(buf_view(&writer->stored), &writer->block, writer->header.last,
-                                     &entries, places)
+                                     strings_fetch, &writer->strings, &entries, places)
                     : fail(ERR_NOMEM, "out of memory");
     buf_free(&entries);
     free(places);
@@ -114,12 +122,10 @@ static int flush_block(struct archive_writer *writer)
 {
     if (!writer->block.entries)
         return ERR_OK;
-    if (writer->packed.failed)
-        return fail(ERR_NOMEM, "out of memory");
     if (writer->header.blocks == ARCHIVE_BLOCKS_MAX)
         return fail(ERR_INVALID, ARCHIVE_DIRECTORY ": too much for one file");
     buf_reset(&writer->stored);
-    int rc = archive_deflate(buf_view(&writer->packed), &writer->stored, &writer->block);
+    int rc = archive_deflate(&writer->packing, &writer->stored, &writer->block);
     if (rc == ERR_OK)
         rc = prove_block(writer);
     if (rc == ERR_OK)
@@ -129,15 +135,38 @@ static int flush_block(struct archive_writer *writer)
     writer->at += writer->block.stored;
     archive_row_encode(&writer->block, &writer->index);
     writer->header.blocks++;
-    writer->block = (struct archive_block){.before = writer->header.last};
-    buf_reset(&writer->packed);
+    writer->block = (struct archive_block){.before = writer->header.last,
+                                           .first_string = writer->packing.next_string};
     return ERR_OK;
+}
+
+static int find_uses(struct archive_writer *writer, const struct entry *entry, size_t *count)
+{
+    struct buf *offsets = &writer->offsets;
+    buf_reset(offsets);
+    int rc = writer->find ? writer->find(entry, offsets) : ERR_OK;
+    if (rc == ERR_OK && offsets->failed)
+        rc = fail(ERR_NOMEM, "out of memory");
+    *count = offsets->size / 4;
+    if (rc == ERR_OK && *count > writer->use_room) {
+        free(writer->uses);
+        writer->uses = calloc(*count, sizeof *writer->uses);
+        writer->use_room = writer->uses ? *count : 0;
+        rc = writer->uses ? ERR_OK : fail(ERR_NOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < *count && rc == ERR_OK; i++) {
+        struct archive_use *use = &writer->uses[i];
+        use->offset = load_u32(offsets->data + 4 * i);
+        rc = strings_add(&writer->strings, entry->body.data + use->offset, &use->string);
+    }
+    return rc;
 }
 
 int archive_write(struct archive_writer *writer, struct bytes encoded)
 {
     struct archive_header *header = &writer->header;
     struct entry entry;
+    size_t count;
     int rc = entry_decode(encoded, &entry);
     if (rc)
         return rc;
@@ -146,25 +175,34 @@ int archive_write(struct archive_writer *writer, struct bytes encoded)
         return fail(ERR_CORRUPT, "journal entry %llu is not chained to %llu",
                     (unsigned long long)entry.modseq,
                     (unsigned long long)header->last.position.modseq);
-    archive_pack(&writer->packed, &entry, header->last);
+    rc = find_uses(writer, &entry, &count);
+    if (rc)
+        return rc;
+    archive_pack(&writer->packing, &entry, header->last, writer->uses, count);
     writer->block.entries++;
     header->last = (struct journal_point){
         .position = {.modseq = entry.modseq, .chain = entry.chain}, .time = entry.time};
     header->entries++;
     header->bytes += encoded.size;
     writer->whole = entry.end_of_commit;
-    return writer->packed.size < ARCHIVE_BLOCK_SIZE ? ERR_OK : flush_block(writer);
+    return archive_packing_size(&writer->packing) < ARCHIVE_BLOCK_SIZE ? ERR_OK
+                                                                       : flush_block(writer);
 }
 
+/* Strings, index, header. */
 static int write_ends(struct archive_writer *writer)
 {
     uint8_t header[ARCHIVE_HEADER_SIZE];
     if (writer->index.failed)
         return fail(ERR_NOMEM, "out of memory");
-    writer->header.index_at = writer->at;
+    int rc = write_all(writer->fd, writer->at, buf_view(&writer->strings.all));
+    if (rc)
+        return rc;
+    writer->header.strings = strings_count(&writer->strings);
+    writer->header.index_at = writer->at + writer->strings.all.size;
     writer->header.index_crc = hash_crc32(writer->index.data, writer->index.size);
     archive_header_encode(&writer->header, header);
-    int rc = write_all(writer->fd, writer->at, buf_view(&writer->index));
+    rc = write_all(writer->fd, writer->header.index_at, buf_view(&writer->index));
     return rc ? rc : write_all(writer->fd, 0, bytes_of(header, sizeof header));
 }
 
@@ -198,9 +236,12 @@ void archive_write_close(struct archive_writer *writer)
     }
     if (writer->directory >= 0)
         close(writer->directory);
-    buf_free(&writer->packed);
+    archive_packing_free(&writer->packing);
     buf_free(&writer->stored);
     buf_free(&writer->index);
+    strings_free(&writer->strings);
+    buf_free(&writer->offsets);
+    free(writer->uses);
     free(writer);
 }
 

@@ -3,8 +3,10 @@
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/archive.h"
+#include "mailbox/change.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define LOOK_BATCH 16384u                          /* entries that one read transaction looks at */
 #define TRIM_BATCH 2048u                           /* entries that one write transaction removes */
@@ -125,6 +127,26 @@ static int write_entries(struct cutting *cutting, struct filing *filing,
     return rc ? rc : archive_write_end(writer);
 }
 
+/* GUIDs come when a message is delivered, and again when it is moved or expunged. */
+static int find_guids(const struct entry *entry, struct buf *offsets)
+{
+    struct change change = {0};
+    size_t from = 0;
+    bool has_records = entry->kind == ENTRY_APPEND || entry->kind == ENTRY_EXPUNGE;
+    int rc = has_records ? change_decode(entry, &change) : ERR_OK;
+    for (size_t i = 0; i < change.record_count && rc == ERR_OK; i++) {
+        const uint8_t *found = memmem(entry->body.data + from, entry->body.size - from,
+                                      change.records[i].guid.bytes, GUID_SIZE);
+        if (!found)
+            break;
+        from = (size_t)(found - entry->body.data);
+        buf_u32(offsets, (uint32_t)from);
+        from += GUID_SIZE;
+    }
+    change_free(&change);
+    return rc;
+}
+
 static int fill_file(struct cutting *cutting, struct archive_writer *writer)
 {
     struct filing filing = {0};
@@ -132,7 +154,7 @@ static int fill_file(struct cutting *cutting, struct archive_writer *writer)
     if (rc || filing.window.base.modseq >= cutting->walk.up_to)
         return rc; /* another has trimmed it meanwhile */
     struct journal_point base = {.position = filing.window.base, .time = filing.window.base_time};
-    archive_write_base(writer, filing.store_id, base);
+    archive_write_base(writer, filing.store_id, base, find_guids);
     rc = write_entries(cutting, &filing, writer);
     buf_free(&filing.entries);
     if (rc == ERR_OK) {
