@@ -91,6 +91,11 @@ struct station {
     char known_master[PEER_MAX_SIZE + 1];
     uv_work_t fence_work;
     bool fencing;
+    /* cutting the journal's window */
+    uv_timer_t keeper;
+    uv_work_t keep_work;
+    bool keeping;
+    int kept; /* how the last time ended, so that one trouble is told once */
     /* following */
     char follow[PEER_MAX_SIZE + 1]; /* "": nobody */
     char name[PEER_NAME_MAX + 1];

@@ -1,10 +1,11 @@
-/* One store in the agent's care: it notices commits, remembers how far the followers are, and keeps
- * a connection to the upstream.
+/* One store in the agent's care: it notices commits, remembers how far the followers are, keeps the
+ * journal's window within its limits, and keeps a connection to the upstream.
  *
  * Happy path: a commit's datagram makes the wake socket readable → the followers' peers are told.
  * An acknowledgement changes the follower's mooring; what changed is written as slots in one
  * transaction, every ten seconds and when a follower comes or goes. Of a store that follows: the
- * redial timer dials → the peer is welcomed → station_following().
+ * redial timer dials → the peer is welcomed → station_following(). Every ten seconds the store's
+ * policy for the window is carried out, a file's worth at a time.
  *
  * Failure modes: a commit whose datagram was lost is found by polling, as long as there are
  * followers. Slots that cannot be written
@@ -19,6 +20,7 @@
 #include "base/times.h"
 #include "mailbox/content.h"
 #include "mailbox/role.h"
+#include "mailbox/retain.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,7 @@
 
 #define POLL_INTERVAL 200u   /* milliseconds */
 #define SLOT_INTERVAL 10000u /* milliseconds */
+#define KEEP_INTERVAL 10000u /* milliseconds */
 #define REDIAL_FIRST 50u     /* milliseconds */
 #define REDIAL_MOST 5000u    /* milliseconds */
 #define LASTING                                                                                    \
@@ -390,6 +393,72 @@ void station_follower_gone(struct station *station, const char *name)
     save_within(station, 0);
 }
 
+/* The window. */
+
+struct lookout {
+    const struct station *station;
+    uint64_t base; /* of the window, before it was cut */
+};
+
+static int get_base(struct tx *tx, void *arg)
+{
+    struct lookout *lookout = arg;
+    lookout->base = tx_window(tx)->base.modseq;
+    return ERR_OK;
+}
+
+/* Those that the window reached before, and does not any more. */
+static int tell_lost(struct tx *tx, void *arg)
+{
+    const struct lookout *lookout = arg;
+    struct slot slot = {0};
+    int rc;
+    while ((rc = slot_next(tx_db(tx), &slot)) == ERR_OK)
+        if (slot.position.modseq >= lookout->base &&
+            slot.position.modseq < tx_window(tx)->base.modseq)
+            log_warning("slot-lost", "store=%s name=\"%s\" position=%llu first=%llu",
+                        store_path(lookout->station->store), slot.name,
+                        (unsigned long long)slot.position.modseq,
+                        (unsigned long long)tx_window(tx)->base.modseq + 1);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static void do_keep(uv_work_t *request)
+{
+    struct station *station = request->data;
+    struct lookout lookout = {.station = station};
+    struct retained done = {0};
+    int before = station->kept;
+    int rc = store_read(station->store, get_base, &lookout);
+    if (rc == ERR_OK)
+        rc = store_retain(station->store, times_now(), false, &done);
+    if (rc == ERR_OK && done.trimmed)
+        rc = store_read(station->store, tell_lost, &lookout);
+    station->kept = rc;
+    if (rc && rc != ERR_BUSY && rc != before)
+        log_warning("window-not-cut", "store=%s reason=\"%s\"", store_path(station->store),
+                    err_message());
+    if (done.trimmed)
+        log_info("window-cut", "store=%s trimmed=%llu archived=%llu", store_path(station->store),
+                 (unsigned long long)done.trimmed, (unsigned long long)done.archived);
+}
+
+static void kept(uv_work_t *request, int status)
+{
+    struct station *station = request->data;
+    (void)status;
+    station->keeping = false;
+}
+
+static void on_keep(uv_timer_t *timer)
+{
+    struct station *station = timer->data;
+    if (station->keeping)
+        return;
+    station->keeping = true;
+    uv_queue_work(&station->agent->loop, &station->keep_work, do_keep, kept);
+}
+
 /* Following. */
 
 static void dial_later(struct station *station);
@@ -485,10 +554,13 @@ void station_start(struct station *station)
     uv_timer_init(loop, &station->poll);
     uv_timer_init(loop, &station->saver);
     uv_timer_init(loop, &station->redial);
+    uv_timer_init(loop, &station->keeper);
     station->waker.data = station->poll.data = station->saver.data = station;
     station->redial.data = station->poll_work.data = station->save_work.data = station;
     station->look_work.data = station->fence_work.data = station;
+    station->keeper.data = station->keep_work.data = station;
     uv_poll_start(&station->waker, UV_READABLE, on_wake);
+    uv_timer_start(&station->keeper, on_keep, 0, KEEP_INTERVAL);
     if (station->follow[0])
         uv_timer_start(&station->redial, dial, 0, 0);
     look(station);
@@ -500,6 +572,7 @@ void station_stop(struct station *station)
     uv_close((uv_handle_t *)&station->poll, NULL);
     uv_close((uv_handle_t *)&station->saver, NULL);
     uv_close((uv_handle_t *)&station->redial, NULL);
+    uv_close((uv_handle_t *)&station->keeper, NULL);
 }
 
 void station_close(struct station *station)

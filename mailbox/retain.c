@@ -235,6 +235,8 @@ static int cut_away(struct cutting *cutting)
             rc = write_file(cutting);
         if (rc == ERR_OK)
             rc = trim(cutting);
+        if (!cutting->at_once && cutting->walk.going_bytes >= FILE_BYTES)
+            break;
     }
     return rc;
 }

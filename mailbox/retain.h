@@ -17,8 +17,9 @@ struct retained {
     uint64_t files;
 };
 
-/* Carries out the store's policy as of `now` (microseconds since 1970). Without `at_once`, entries
- * that would make a very small file wait, up to a day. ERR_BUSY: another process is archiving. */
+/* Carries out the store's policy as of `now` (microseconds since 1970). Without `at_once` this
+ * ends after 64 MiB of entries, for whoever comes again soon, and entries that would make a very
+ * small file wait, up to a day. ERR_BUSY: another process is archiving. */
 int store_retain(struct store *store, int64_t now, bool at_once, struct retained *done);
 /* Carries out this cut. Slots do not hold it: whoever asks for it knows. */
 int store_cut(struct store *store, const struct cut *cut, bool archive, struct retained *done);

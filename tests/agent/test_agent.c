@@ -11,6 +11,7 @@
 #include "journal/tables.h"
 #include "mailbox/check.h"
 #include "mailbox/mailbox.h"
+#include "mailbox/retain.h"
 #include "tests/support/scratch.h"
 
 #include <netinet/in.h>
@@ -523,6 +524,42 @@ static void a_follower_behind_the_window_or_on_another_branch_is_repaired(void *
     assert_repaired(a, &hello, "gap: ");
 }
 
+static int limit_window(struct tx *tx, void *arg)
+{
+    struct slot slot = {.name = "away"};
+    struct retention policy = {.entries = 5, .slot_bound = *(uint64_t *)arg};
+    int rc = slot_put(tx_db(tx), &slot);
+    return rc ? rc : retention_save(tx_db(tx), &policy);
+}
+
+static int get_window(struct tx *tx, void *arg)
+{
+    *(struct journal_window *)arg = *tx_window(tx);
+    return ERR_OK;
+}
+
+/* A replica that never comes back holds the window up to the bound, and is lost beyond it. */
+static void window_is_kept_within_its_limits(void **state)
+{
+    struct world *world = *state;
+    struct host *master = make_node(world, 0, ROLE_MASTER);
+    struct journal_window window;
+    uint64_t bound = 1500;
+    create(master, "INBOX");
+    for (unsigned i = 0; i < 30; i++)
+        append_text(master, "INBOX", "window");
+    assert_int_equal(store_maintain(master->store, limit_window, &bound), ERR_OK);
+    start(master, "127.0.0.1:0", NULL);
+    for (unsigned i = 0; i < WAITS; i++) {
+        assert_int_equal(store_read(master->store, get_window, &window), ERR_OK);
+        if (window.entries == 5)
+            break;
+        rest();
+    }
+    assert_int_equal(window.entries, 5);
+    assert_sound(master);
+}
+
 static void one_name_is_one_follower(void **state)
 {
     struct host *a = start_master(*state);
@@ -880,6 +917,7 @@ int main(void)
         TEST(stores_of_one_agent_keep_to_their_own),
         TEST(who_cannot_be_fed_is_told_why),
         TEST(a_follower_behind_the_window_or_on_another_branch_is_repaired),
+        TEST(window_is_kept_within_its_limits),
         TEST(one_name_is_one_follower),
         TEST(a_name_is_free_when_its_bearer_hangs_up),
         TEST(garbage_changes_nothing_and_the_agent_goes_on),
