@@ -135,7 +135,7 @@ static int load_header(struct opened *file)
 static int load_index(struct opened *file)
 {
     size_t size = (size_t)file->header.blocks * ARCHIVE_ROW_SIZE;
-    uint8_t *bytes = malloc(size);
+    uint8_t *bytes = malloc(size + 1);
     file->blocks = calloc(file->header.blocks, sizeof *file->blocks);
     int rc = bytes && file->blocks ? ERR_OK : fail(ERR_NOMEM, "out of memory");
     if (rc == ERR_OK)

@@ -3,12 +3,12 @@
 #include "base/err.h"
 #include "base/hash.h"
 
+#include <libdeflate.h>
 #include <string.h>
-#include <zlib.h>
 
 #define MAGIC "shiplogA"
 #define MAGIC_SIZE 8u
-#define LEVEL 9 /* written once, read seldom */
+#define LEVEL 12 /* written once, read seldom */
 #define DIGEST_SIZE 8u
 /* The fewest bytes of a packed entry: what a block holds at most follows from its size. */
 #define PACKED_LEAST 11u
@@ -217,15 +217,17 @@ static int join_columns(struct archive_packing *packing, struct buf *packed)
 
 static int deflate_to(struct bytes packed, struct buf *out)
 {
-    uLongf size = compressBound((uLong)packed.size);
-    size_t start = out->size;
-    uint8_t *room = buf_reserve(out, size);
-    if (!room)
+    struct libdeflate_compressor *compressor = libdeflate_alloc_compressor(LEVEL);
+    if (!compressor)
         return fail(ERR_NOMEM, "out of memory");
-    if (compress2(room, &size, packed.data, (uLong)packed.size, LEVEL) != Z_OK)
-        return fail(ERR_NOMEM, "zlib: out of memory");
+    size_t start = out->size;
+    size_t bound = libdeflate_zlib_compress_bound(compressor, packed.size);
+    uint8_t *room = buf_reserve(out, bound);
+    size_t size =
+        room ? libdeflate_zlib_compress(compressor, packed.data, packed.size, room, bound) : 0;
+    libdeflate_free_compressor(compressor);
     out->size = start + size;
-    return ERR_OK;
+    return size ? ERR_OK : fail(ERR_NOMEM, "out of memory");
 }
 
 int archive_deflate(struct archive_packing *packing, struct buf *out, struct archive_block *block)
@@ -377,23 +379,30 @@ static int split_columns(struct unpacking *out, struct bytes digests)
     return reader_done(&in) ? ERR_OK : fail(ERR_CORRUPT, "its columns are malformed");
 }
 
+static int inflate_to(struct bytes stored, size_t size, struct buf *out)
+{
+    struct libdeflate_decompressor *decompressor = libdeflate_alloc_decompressor();
+    uint8_t *room = buf_reserve(out, size);
+    if (!decompressor || !room) {
+        libdeflate_free_decompressor(decompressor);
+        return fail(ERR_NOMEM, "out of memory");
+    }
+    enum libdeflate_result result =
+        libdeflate_zlib_decompress(decompressor, stored.data, stored.size, room, size, NULL);
+    libdeflate_free_decompressor(decompressor);
+    return result == LIBDEFLATE_SUCCESS ? ERR_OK : fail(ERR_CORRUPT, "it does not inflate");
+}
+
 static int inflate_block(struct bytes stored, const struct archive_block *block,
                          struct unpacking *out)
 {
-    uLongf size = block->packed;
     size_t digests = (size_t)block->entries * DIGEST_SIZE;
     if (stored.size != block->stored || hash_crc32(stored.data, stored.size) != block->crc ||
         digests > stored.size)
         return fail(ERR_CORRUPT, "CRC-32 does not match");
-    uint8_t *room = buf_reserve(&out->packed, size);
-    if (!room)
-        return fail(ERR_NOMEM, "out of memory");
-    int z = uncompress(room, &size, stored.data + digests, (uLong)(stored.size - digests));
-    if (z == Z_MEM_ERROR)
-        return fail(ERR_NOMEM, "out of memory");
-    if (z != Z_OK || size != block->packed)
-        return fail(ERR_CORRUPT, "it does not inflate");
-    return split_columns(out, bytes_of(stored.data, digests));
+    struct bytes deflated = bytes_of(stored.data + digests, stored.size - digests);
+    int rc = inflate_to(deflated, block->packed, &out->packed);
+    return rc ? rc : split_columns(out, bytes_of(stored.data, digests));
 }
 
 static bool columns_done(const struct unpacking *block)

@@ -55,6 +55,7 @@ static int write_all(int fd, uint64_t at, struct bytes bytes)
 
 static int open_directory(int store, int *directory)
 {
+    *directory = -1;
     bool made = mkdirat(store, ARCHIVE_DIRECTORY, 0700) == 0;
     if (!made && errno != EEXIST)
         return fail_errno(ARCHIVE_DIRECTORY);
