@@ -34,7 +34,7 @@ int shiplog_main(int argc, char **argv);
 #define PATIENCE 20000 /* milliseconds that a command may take */
 #define FILES 16
 
-static char root[PATH_MAX], store[PATH_MAX];
+static char root[PATH_MAX], store[PATH_MAX], scrap[PATH_MAX];
 static uint64_t seed;
 
 static void give_up(const char *what)
@@ -109,12 +109,12 @@ static void forget(struct answer *answer)
     buf_free(&answer->err);
 }
 
-/* Splits at spaces; `store` is put before. */
-static void shiplog(const char *line, struct answer *answer)
+/* Splits at spaces; the store is put before. */
+static void shiplog_at(char *where, const char *line, struct answer *answer)
 {
     char copy[512];
     char name[] = "shiplog";
-    char *words[WORDS + 4] = {name, "-s", store};
+    char *words[WORDS + 4] = {name, "-s", where};
 
     size_t count = 3;
     snprintf(copy, sizeof copy, "%s", line);
@@ -122,6 +122,11 @@ static void shiplog(const char *line, struct answer *answer)
         words[count++] = word;
     words[count] = NULL;
     run_command(words, (int)count, answer);
+}
+
+static void shiplog(const char *line, struct answer *answer)
+{
+    shiplog_at(store, line, answer);
 }
 
 static void must(const char *line)
@@ -305,6 +310,57 @@ static bool check_is_clean(const struct flip *flip)
     return clean;
 }
 
+/* Commands that change a damaged store, in a copy of it: whatever they do, they end and say so. */
+static const char *const writers[] = {
+    "flags INBOX 1:* +changed",
+    "expunge INBOX 7:9 --immediate",
+    "copy-messages INBOX 1:* Labour/Plans",
+    "meta set INBOX /comment x",
+    "expire --older-than 0s",
+    "journal trim --keep 10",
+    "create New",
+    "check --repair",
+    "compact",
+    "delete INBOX",
+};
+#define WRITERS (sizeof writers / sizeof writers[0])
+
+static void copy_data(void)
+{
+    char from[PATH_MAX], to[PATH_MAX];
+    static uint8_t piece[65536];
+    ssize_t got;
+    scratch_path(from, store, "data.mdb");
+    scratch_path(to, scrap, "data.mdb");
+    if (mkdir(scrap, 0700) != 0)
+        give_up("no directory");
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    int out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    while ((got = read(in, piece, sizeof piece)) > 0)
+        if (write(out, piece, (size_t)got) != got)
+            give_up("no copy");
+    close(in);
+    close(out);
+}
+
+static void change_it(const struct flip *flip, struct dice *dice)
+{
+    copy_data();
+    for (unsigned i = 0; i < 3; i++) {
+        struct answer answer;
+        const char *command = i < 2 ? writers[dice_below(dice, WRITERS)] : "check";
+        shiplog_at(scrap, command, &answer);
+        if (answer.hung)
+            fail_flip(flip, command, &answer, "it hangs");
+        if (!WIFEXITED(answer.status) || WEXITSTATUS(answer.status) > 5)
+            fail_flip(flip, command, &answer, "it died");
+        if (WEXITSTATUS(answer.status) == 5 && answer.err.size == 0)
+            fail_flip(flip, command, &answer, "it does not say why");
+        forget(&answer);
+    }
+    scratch_remove(scrap);
+}
+
 static void try_flip(struct dice *dice, uint64_t counts[3])
 {
     const struct target *target =
@@ -323,6 +379,8 @@ static void try_flip(struct dice *dice, uint64_t counts[3])
     if (!clean || target != &targets[0])
         for (unsigned i = 0; i < 4; i++)
             found = judge(&flip, dice_below(dice, READERS)) || found;
+    if (!clean && target == &targets[0] && dice_below(dice, 3) == 0)
+        change_it(&flip, dice);
     turn(target, flip.bit);
     counts[clean ? 0 : 1]++;
     counts[2] += found;
@@ -338,6 +396,7 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_CORE, &none);
     scratch_make(root);
     scratch_path(store, root, "store");
+    scratch_path(scrap, root, "scrap");
     make_store();
     find_targets();
     for (size_t i = 0; i < READERS; i++) {
