@@ -251,49 +251,78 @@ static int find_by_epochs(struct store *store, const struct asker *follower,
     return ERR_OK;
 }
 
-/* How far a mark reaches along the follower's branch; 0: it is about another one. */
-static uint64_t reach(const struct mark *mark, const struct branch *theirs,
-                      const struct path *there)
+/* How far a mark reaches along another's branch; 0: it is about a third one. */
+static uint64_t reach(const struct mark *mark, const struct branch *other, const struct path *path)
 {
-    for (size_t i = 0; i < there->count; i++) {
-        if (epoch_compare(there->epochs[i]->id, mark->epoch) != 0)
+    for (size_t i = 0; i < path->count; i++) {
+        if (epoch_compare(path->epochs[i]->id, mark->epoch) != 0)
             continue;
         uint64_t end =
-            i + 1 < there->count ? there->epochs[i + 1]->before.modseq : theirs->last.modseq;
+            i + 1 < path->count ? path->epochs[i + 1]->before.modseq : other->last.modseq;
         return mark->taken.modseq < end ? mark->taken.modseq : end;
     }
     return 0;
 }
 
-static void bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
-                  const struct path *there, uint64_t mailbox, uint64_t *base_master,
-                  uint64_t *base_replica)
+static bool concerns(const struct mark *mark, uint64_t mailbox)
 {
-    *base_master = fork->common_known ? fork->common.modseq : 0;
-    *base_replica = *base_master;
-    for (size_t i = 0; i < mine->mark_count; i++) {
-        const struct mark *mark = &mine->marks[i];
-        if (mark->mailbox != 0 && mark->mailbox != mailbox)
+    return mark->mailbox == 0 || mark->mailbox == mailbox;
+}
+
+/* What `here` took in of the branch of `other`: its mark is then the base here, and up to where it
+ * took that in is the base there. The mark that reaches furthest counts, of two the first. Bases
+ * that are there already must not become worse. */
+static void take_marks(const struct branch *here, const struct branch *other,
+                       const struct path *path, uint64_t mailbox, uint64_t *base_here,
+                       uint64_t *base_other)
+{
+    uint64_t least = *base_here;
+    bool equal_is_better = *base_here != *base_other;
+    for (size_t i = 0; i < here->mark_count; i++) {
+        const struct mark *mark = &here->marks[i];
+        uint64_t taken = concerns(mark, mailbox) ? reach(mark, other, path) : 0;
+        if (taken == 0 || mark->modseq <= least || taken < *base_other ||
+            (taken == *base_other && !equal_is_better))
             continue;
-        uint64_t taken = reach(mark, theirs, there);
-        if (taken > *base_replica ||
-            (taken && taken == *base_replica && mark->modseq > *base_master)) {
-            *base_replica = taken;
-            *base_master = mark->modseq;
-        }
+        equal_is_better = false;
+        *base_other = taken;
+        *base_here = mark->modseq;
     }
 }
 
-void fork_bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
-                uint64_t mailbox, uint64_t *base_master, uint64_t *base_replica)
+static bool has_merged(const struct branch *branch, uint64_t mailbox, uint64_t base)
 {
-    struct path there;
-    *base_master = fork->base_master;
-    *base_replica = fork->base_replica;
-    if (path_of(theirs, &there))
-        return;
-    bases(fork, mine, theirs, &there, mailbox, base_master, base_replica);
+    for (size_t i = 0; i < branch->mark_count; i++)
+        if (concerns(&branch->marks[i], mailbox) && branch->marks[i].modseq > base)
+            return true;
+    return false;
+}
+
+static void find_bases(const struct fork *fork, const struct branch *mine,
+                       const struct branch *theirs, const struct path *here,
+                       const struct path *there, uint64_t mailbox, struct fork_bases *bases)
+{
+    bases->master = fork->common_known ? fork->common.modseq : 0;
+    bases->replica = bases->master;
+    take_marks(mine, theirs, there, mailbox, &bases->master, &bases->replica);
+    take_marks(theirs, mine, here, mailbox, &bases->replica, &bases->master);
+    bases->master_merged = has_merged(mine, mailbox, bases->master);
+    bases->replica_merged = has_merged(theirs, mailbox, bases->replica);
+}
+
+int fork_bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
+               uint64_t mailbox, struct fork_bases *bases)
+{
+    struct path here = {0};
+    struct path there = {0};
+    int rc = path_of(mine, &here);
+    if (rc == ERR_OK)
+        rc = path_of(theirs, &there);
+    if (rc == ERR_OK)
+        find_bases(fork, mine, theirs, &here, &there, mailbox, bases);
+    free(here.epochs);
     free(there.epochs);
+    return rc;
 }
 
 /* Whether the follower knows a later epoch of somebody else's, who must be the master then. */
@@ -319,9 +348,9 @@ static int find_parting(struct store *store, const struct asker *follower,
     if (rc == ERR_OK && !fork->common_known)
         rc = find_by_epochs(store, follower, mine, theirs, &here, &there, fork);
     if (rc == ERR_OK)
-        bases(fork, mine, theirs, &there, 0, &fork->base_master, &fork->base_replica);
-    fork->base_known = fork->common_known || fork->base_replica > 0;
-    fork->taken = fork->base_known && fork->base_replica >= theirs->last.modseq;
+        find_bases(fork, mine, theirs, &here, &there, 0, &fork->bases);
+    fork->base_known = fork->common_known || fork->bases.replica > 0;
+    fork->taken = fork->base_known && fork->bases.replica >= theirs->last.modseq;
     free(here.epochs);
     free(there.epochs);
     return rc;
@@ -341,7 +370,7 @@ int fork_find(struct store *store, const struct asker *follower, const struct br
     if (holding.holds) {
         fork->common_known = fork->base_known = true;
         fork->common = theirs->last;
-        fork->base_master = fork->base_replica = theirs->last.modseq;
+        fork->bases.master = fork->bases.replica = theirs->last.modseq;
         return ERR_OK;
     }
     fork->later = is_later(mine, theirs);

@@ -4,6 +4,14 @@
 
 #include "agent/ask.h"
 
+/* What counts as made before the two went apart (mailbox/rules.h). */
+struct fork_bases {
+    uint64_t master;
+    uint64_t replica;
+    bool master_merged; /* that end has taken in another node after its base */
+    bool replica_merged;
+};
+
 struct fork {
     bool same_store;
     bool on_journal; /* the follower's position is on the journal here: it only lags, if that */
@@ -12,19 +20,16 @@ struct fork {
     bool common_known;
     struct position common; /* the last position that both share */
     bool taken;             /* all that the follower has was taken in by a merge before */
-    /* What counts as made before the two went apart (mailbox/rules.h); for a single mailbox, see
-     * fork_bases(). */
     bool base_known;
-    uint64_t base_master;
-    uint64_t base_replica;
+    struct fork_bases bases; /* of the store as a whole; for a mailbox: fork_bases() */
 };
 
 /* `mine`, `theirs`: as ask_branch() gives. Asks the follower for chains. */
 int fork_find(struct store *store, const struct asker *follower, const struct branch *mine,
               const struct branch *theirs, struct fork *fork);
-/* The bases for one mailbox: a merge that was cut off may have taken in some mailboxes more. */
-void fork_bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
-                uint64_t mailbox, uint64_t *base_master, uint64_t *base_replica);
+/* Those of one mailbox: a merge that was cut off may have taken in some mailboxes more. */
+int fork_bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
+               uint64_t mailbox, struct fork_bases *bases);
 /* The epoch that a position of this branch belongs to. */
 struct epoch_id fork_epoch_at(const struct branch *branch, uint64_t modseq);
 

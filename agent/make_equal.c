@@ -515,7 +515,8 @@ static int add_mailbox(const struct mailbox_line *line, void *arg)
     return ERR_OK;
 }
 
-static int reset(struct store *store, const struct asker *upstream, const struct plan *plan)
+static int reset(struct store *store, const struct asker *upstream, const struct plan *plan,
+                 const struct branch *branch)
 {
     struct snapshot snapshot = {0};
     int rc = ask_mailboxes(upstream, plan->at.modseq, add_mailbox, &snapshot);
@@ -525,6 +526,8 @@ static int reset(struct store *store, const struct asker *upstream, const struct
                                 .epoch = plan->epoch,
                                 .mailboxes = snapshot.all,
                                 .count = snapshot.count,
+                                .marks = branch->marks,
+                                .mark_count = branch->mark_count,
                                 .since = plan->since,
                                 .reason = plan->reason};
     if (rc == ERR_OK)
@@ -566,29 +569,30 @@ static int compare_all(struct store *store, const struct asker *upstream, const 
     return ask_mailboxes(upstream, plan->at.modseq, compare_mailbox, &work);
 }
 
-static int learn(struct store *store, const struct asker *upstream)
+static int become_equal(struct store *store, const struct asker *upstream, const struct plan *plan,
+                        const struct branch *branch, struct equal_report *report)
 {
-    struct branch branch;
-    int rc = ask_branch(upstream, &branch);
-    if (rc)
-        return rc == ERR_END ? fail(ERR_PROTOCOL, "the upstream does not know itself") : rc;
-    rc = repair_learn(store, branch.epochs, branch.epoch_count, branch.marks, branch.mark_count);
-    branch_free(&branch);
-    return rc;
-}
-
-int make_equal(struct store *store, const struct asker *upstream, const struct plan *plan,
-               struct equal_report *report)
-{
-    int rc = learn(store, upstream);
+    int rc = repair_learn(store, branch->epochs, branch->epoch_count);
     if (rc == ERR_OK && plan->own_after != UINT64_MAX)
         rc = repair_set_aside(store, plan->own_after, &report->aside);
     if (rc == ERR_OK)
-        rc = plan->kind == PLAN_RESET ? reset(store, upstream, plan)
+        rc = plan->kind == PLAN_RESET ? reset(store, upstream, plan, branch)
                                       : repair_rewind(store, plan->at, plan->epoch, plan->reason);
     if (rc == ERR_OK && plan->compare)
         rc = compare_all(store, upstream, plan);
     if (rc == ERR_OK)
         rc = rebuild_all(store, upstream, report);
     return rc ? rc : repair_sweep(store);
+}
+
+int make_equal(struct store *store, const struct asker *upstream, const struct plan *plan,
+               struct equal_report *report)
+{
+    struct branch branch;
+    int rc = ask_branch(upstream, &branch);
+    if (rc)
+        return rc == ERR_END ? fail(ERR_PROTOCOL, "the upstream does not know itself") : rc;
+    rc = become_equal(store, upstream, plan, &branch, report);
+    branch_free(&branch);
+    return rc;
 }

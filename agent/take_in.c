@@ -152,7 +152,7 @@ static int consider(const struct mailbox_line *line, void *arg)
 {
     struct taking *work = arg;
     struct own_header own = {.id = line->id};
-    uint64_t base_master, base_replica;
+    struct fork_bases bases;
     int rc = store_read(work->store, get_header, &own);
     if (rc)
         return rc;
@@ -170,8 +170,8 @@ static int consider(const struct mailbox_line *line, void *arg)
             work->proven = own.header.facts.highestmodseq;
         return same ? ERR_OK : add_candidate(work, line->id);
     }
-    fork_bases(&work->fork, &work->mine, &work->theirs, line->id, &base_master, &base_replica);
-    return line->lastmodseq > base_replica ? add_candidate(work, line->id) : ERR_OK;
+    rc = fork_bases(&work->fork, &work->mine, &work->theirs, line->id, &bases);
+    return rc == ERR_OK && line->lastmodseq > bases.replica ? add_candidate(work, line->id) : rc;
 }
 
 /* --- one mailbox --- */
@@ -478,14 +478,19 @@ static int take_mailbox(struct taking *taking, uint64_t id)
     struct merge_counts counts = {0};
     char name[NAME_TEXT_SIZE] = "";
     work.base_known = taking->fork.base_known;
-    fork_bases(&taking->fork, &taking->mine, &taking->theirs, id, &work.base_master,
-               &work.base_replica);
-    int rc = fetch_mailbox(&work);
+    struct fork_bases bases;
+    int rc = fork_bases(&taking->fork, &taking->mine, &taking->theirs, id, &bases);
+    work.base_master = bases.master;
+    work.base_replica = bases.replica;
+    if (rc == ERR_OK)
+        rc = fetch_mailbox(&work);
     if (rc == ERR_OK && !taking->options->dry_run)
         rc = fetch_content(&work);
     taking->session.base_known = work.base_known;
     taking->session.base_master = work.base_master;
     taking->session.base_replica = work.base_replica;
+    taking->session.master_merged = bases.master_merged;
+    taking->session.replica_merged = bases.replica_merged;
     if (rc == ERR_OK)
         rc = merge_mailbox(taking->store, &taking->session, &work.other, &work.look, work.drafts,
                            work.draft_count, &counts, name);
@@ -500,11 +505,11 @@ static int take_store_values(struct taking *taking)
     struct mailbox_work work = {.taking = taking};
     struct merge_counts counts = {0};
     char name[NAME_TEXT_SIZE];
-    uint64_t since = taking->fork.base_known ? taking->fork.base_replica : 0;
+    uint64_t since = taking->fork.base_known ? taking->fork.bases.replica : 0;
     int rc = ask_values(taking->follower, 0, since, 0, &work.other, NULL);
     taking->session.base_known = taking->fork.base_known;
-    taking->session.base_master = taking->fork.base_master;
-    taking->session.base_replica = taking->fork.base_replica;
+    taking->session.base_master = taking->fork.bases.master;
+    taking->session.base_replica = taking->fork.bases.replica;
     if (rc == ERR_OK && work.other.meta_count)
         rc = merge_mailbox(taking->store, &taking->session, &work.other, &work.look, NULL, 0,
                            &counts, name);

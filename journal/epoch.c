@@ -8,8 +8,8 @@
 
 #define KEY_SIZE 12u
 #define ROW_SIZE 48u /* with its CRC-32 */
-#define MARK_KEY_SIZE 16u
-#define MARK_ROW_SIZE 32u /* with the CRC-32 */
+#define MARK_KEY_SIZE 28u
+#define MARK_ROW_SIZE 20u /* with the CRC-32 */
 #define MARK_EPOCHS_MAX 4096u
 
 int epoch_compare(struct epoch_id a, struct epoch_id b)
@@ -200,10 +200,12 @@ void epoch_path_free(struct epoch_path *path)
     *path = (struct epoch_path){0};
 }
 
-static struct bytes mark_key(uint8_t key[MARK_KEY_SIZE], uint64_t mailbox, uint64_t modseq)
+static struct bytes mark_key(uint8_t key[MARK_KEY_SIZE], const struct mark *mark)
 {
-    save_be64(key, mailbox);
-    save_be64(key + 8, modseq);
+    save_be64(key, mark->mailbox);
+    save_be64(key + 8, mark->modseq);
+    save_be32(key + 16, mark->epoch.number);
+    save_be64(key + 20, mark->epoch.node);
     return bytes_of(key, MARK_KEY_SIZE);
 }
 
@@ -211,26 +213,30 @@ int mark_put(struct db_txn *txn, const struct mark *mark)
 {
     uint8_t key[MARK_KEY_SIZE];
     uint8_t row[MARK_ROW_SIZE];
-    struct bytes k = mark_key(key, mark->mailbox, mark->modseq);
-    save_u32(row, mark->epoch.number);
-    save_u64(row + 4, mark->epoch.node);
-    save_u64(row + 12, mark->taken.modseq);
-    save_u64(row + 20, mark->taken.chain);
-    save_u32(row + 28, hash_crc32(key, sizeof key) ^ hash_crc32(row, MARK_ROW_SIZE - 4));
+    struct bytes k = mark_key(key, mark);
+    save_u64(row, mark->taken.modseq);
+    save_u64(row + 8, mark->taken.chain);
+    save_u32(row + 16, hash_crc32(key, sizeof key) ^ hash_crc32(row, MARK_ROW_SIZE - 4));
     return db_put(txn, TABLE_MARKS, k, bytes_of(row, sizeof row));
+}
+
+int mark_drop(struct db_txn *txn, const struct mark *mark)
+{
+    uint8_t key[MARK_KEY_SIZE];
+    return db_delete(txn, TABLE_MARKS, mark_key(key, mark));
 }
 
 static int mark_decode(struct bytes key, struct bytes row, struct mark *mark)
 {
     if (key.size != MARK_KEY_SIZE || row.size != MARK_ROW_SIZE ||
-        load_u32(row.data + 28) !=
+        load_u32(row.data + 16) !=
             (hash_crc32(key.data, key.size) ^ hash_crc32(row.data, MARK_ROW_SIZE - 4)))
         return fail(ERR_CORRUPT, "table of marks: damaged");
     *mark = (struct mark){
         .mailbox = load_be64(key.data),
         .modseq = load_be64(key.data + 8),
-        .epoch = {.number = load_u32(row.data), .node = load_u64(row.data + 4)},
-        .taken = {.modseq = load_u64(row.data + 12), .chain = load_u64(row.data + 20)}};
+        .epoch = {.number = load_be32(key.data + 16), .node = load_be64(key.data + 20)},
+        .taken = {.modseq = load_u64(row.data), .chain = load_u64(row.data + 8)}};
     return ERR_OK;
 }
 
@@ -242,41 +248,68 @@ int mark_next(struct db_txn *txn, struct mark *mark)
     int rc = db_cursor_open(txn, TABLE_MARKS, &cursor);
     if (rc)
         return rc;
-    rc = db_seek(cursor, mark_key(key, mark->mailbox, mark->modseq + 1), &found, &row);
+    struct bytes at = mark_key(key, mark);
+    rc = db_seek(cursor, at, &found, &row);
+    if (rc == ERR_OK && bytes_equal(found, at))
+        rc = db_next(cursor, &found, &row);
     if (rc == ERR_OK)
         rc = mark_decode(found, row, mark);
     db_cursor_close(cursor);
     return rc;
 }
 
-void mark_body_encode(const struct mark *mark, const struct epoch *epochs, size_t count,
-                      struct buf *out)
+void mark_body_encode(const struct mark *marks, size_t mark_count, const struct epoch *epochs,
+                      size_t epoch_count, struct buf *out)
 {
-    buf_varint(out, mark->epoch.number);
-    buf_u64(out, mark->epoch.node);
-    buf_varint(out, mark->taken.modseq);
-    buf_u64(out, mark->taken.chain);
-    buf_varint(out, count);
-    for (size_t i = 0; i < count; i++)
+    buf_varint(out, mark_count);
+    for (size_t i = 0; i < mark_count; i++) {
+        buf_u64(out, marks[i].mailbox);
+        buf_varint(out, marks[i].epoch.number);
+        buf_u64(out, marks[i].epoch.node);
+        buf_varint(out, marks[i].taken.modseq);
+        buf_u64(out, marks[i].taken.chain);
+    }
+    buf_varint(out, epoch_count);
+    for (size_t i = 0; i < epoch_count; i++)
         epoch_encode(&epochs[i], out);
 }
 
-int mark_body_decode(struct bytes from, struct mark *mark,
-                     int (*each)(const struct epoch *epoch, void *arg), void *arg)
+static int decode_marks(struct reader *in, int (*each)(const struct mark *mark, void *arg),
+                        void *arg)
+{
+    uint64_t count = read_varint(in);
+    if (in->failed || count == 0 || count > MARK_BODY_MARKS_MAX)
+        return fail(ERR_CORRUPT, "malformed mark");
+    for (uint64_t i = 0; i < count; i++) {
+        struct mark mark = {.mailbox = read_u64(in)};
+        mark.epoch.number = read_varint32(in);
+        mark.epoch.node = read_u64(in);
+        mark.taken.modseq = read_varint(in);
+        mark.taken.chain = read_u64(in);
+        if (in->failed || mark.epoch.number == 0)
+            return fail(ERR_CORRUPT, "malformed mark");
+        int rc = each ? each(&mark, arg) : ERR_OK;
+        if (rc)
+            return rc;
+    }
+    return ERR_OK;
+}
+
+int mark_body_decode(struct bytes from, int (*each_mark)(const struct mark *mark, void *arg),
+                     int (*each_epoch)(const struct epoch *epoch, void *arg), void *arg)
 {
     struct reader in = reader_of(from);
-    mark->epoch.number = read_varint32(&in);
-    mark->epoch.node = read_u64(&in);
-    mark->taken.modseq = read_varint(&in);
-    mark->taken.chain = read_u64(&in);
+    int rc = decode_marks(&in, each_mark, arg);
+    if (rc)
+        return rc;
     uint64_t count = read_varint(&in);
     if (in.failed || count > MARK_EPOCHS_MAX)
         return fail(ERR_CORRUPT, "malformed mark");
     for (uint64_t i = 0; i < count; i++) {
         struct epoch epoch;
-        int rc = epoch_decode(&in, &epoch);
-        if (rc == ERR_OK && each)
-            rc = each(&epoch, arg);
+        rc = epoch_decode(&in, &epoch);
+        if (rc == ERR_OK && each_epoch)
+            rc = each_epoch(&epoch, arg);
         if (rc)
             return rc;
     }

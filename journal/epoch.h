@@ -58,16 +58,19 @@ struct mark {
     struct position taken;
 };
 int mark_put(struct db_txn *txn, const struct mark *mark);
-/* In the order of mailboxes, then modseqs; *mark starts at zero and is advanced. ERR_END: no more.
- */
+int mark_drop(struct db_txn *txn, const struct mark *mark); /* ERR_END: there was none */
+/* In the order of mailboxes, modseqs, epochs; *mark starts at zero and is advanced. ERR_END: no
+ * more. */
 int mark_next(struct db_txn *txn, struct mark *mark);
 
-/* The body of a mark entry behind its facts: the mark, and the epochs of the other branch, so that
- * every node learns them. */
-void mark_body_encode(const struct mark *mark, const struct epoch *epochs, size_t count,
-                      struct buf *out);
-/* `each` is called for every epoch. ERR_CORRUPT; or what `each` returned. */
-int mark_body_decode(struct bytes from, struct mark *mark,
-                     int (*each)(const struct epoch *epoch, void *arg), void *arg);
+/* The body of a mark entry behind its facts: what is taken in, first the other branch itself, then
+ * what it had taken in before; and the epochs of the other branch, so that every node learns them.
+ * Of `marks` only epochs and positions are written, and mailboxes, 0 being the entry's own. */
+#define MARK_BODY_MARKS_MAX 4096u
+void mark_body_encode(const struct mark *marks, size_t mark_count, const struct epoch *epochs,
+                      size_t epoch_count, struct buf *out);
+/* ERR_CORRUPT; or what one of these returned. */
+int mark_body_decode(struct bytes from, int (*each_mark)(const struct mark *mark, void *arg),
+                     int (*each_epoch)(const struct epoch *epoch, void *arg), void *arg);
 
 #endif

@@ -230,19 +230,33 @@ static int apply_meta(struct tx *tx, struct box *box, const struct change *chang
     return meta_put(tx->db, id, change->user, change->key, &after);
 }
 
+struct marking {
+    struct tx *tx;
+    const struct change *change;
+};
+
 static int learn_epoch(const struct epoch *epoch, void *arg)
 {
-    struct tx *tx = arg;
+    struct tx *tx = ((struct marking *)arg)->tx;
     struct epoch known;
     int rc = epoch_get(tx->db, epoch->id, &known);
     return rc == ERR_END ? epoch_put(tx->db, epoch) : rc;
 }
 
+static int keep_mark(const struct mark *mark, void *arg)
+{
+    const struct marking *work = arg;
+    struct mark kept = *mark;
+    kept.modseq = work->change->modseq;
+    if (!kept.mailbox)
+        kept.mailbox = work->change->mailbox;
+    return mark_put(work->tx->db, &kept);
+}
+
 int apply_mark(struct tx *tx, const struct change *change)
 {
-    struct mark mark = {.mailbox = change->mailbox, .modseq = change->modseq};
-    int rc = mark_body_decode(change->mark, &mark, learn_epoch, tx);
-    return rc ? rc : mark_put(tx->db, &mark);
+    struct marking work = {.tx = tx, .change = change};
+    return mark_body_decode(change->mark, keep_mark, learn_epoch, &work);
 }
 
 static int apply_name(struct tx *tx, struct box *box, const struct facts *old,

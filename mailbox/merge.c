@@ -417,12 +417,14 @@ static int make_plan(struct merging *work)
                                            .count = work->mine.count,
                                            .uidnext = mine->facts.uidnext,
                                            .base = work->session->base_master,
+                                           .merged = work->session->master_merged,
                                            .forgotten = forgotten,
                                            .sound = !work->look->exists || work->look->sound},
                                 .replica = {.records = other->records,
                                             .count = other->count,
                                             .uidnext = theirs->facts.uidnext,
                                             .base = work->session->base_replica,
+                                            .merged = work->session->replica_merged,
                                             .forgotten = theirs->floor > theirs->facts.deletedmodseq
                                                              ? theirs->floor
                                                              : theirs->facts.deletedmodseq,
@@ -508,6 +510,8 @@ static int do_bury(struct merging *work, const struct merge_action *action)
         tombstone.flags |= RECORD_EXPUNGED;
         tombstone.successor = action->other;
         tombstone.modseq = change->modseq;
+        if (!point) /* it is new here: not from before the two went apart */
+            tombstone.append_modseq = change->modseq;
         tombstone.changed = change->time;
         tombstone.keywords = keywords_hash(buf_view(&keywords));
         rc = change_add_buried(change, &tombstone, point ? &before : NULL);
@@ -989,17 +993,40 @@ static int merge_fate(struct merging *work)
                : ERR_OK;
 }
 
+/* What the replica's branch had taken in is taken in with it: as far as this entry's mailbox goes.
+ */
+static size_t choose_marks(const struct merge_session *session, uint64_t mailbox,
+                           struct mark *marks)
+{
+    size_t count = 1;
+    marks[0] = (struct mark){.epoch = session->epoch, .taken = session->position};
+    for (size_t i = 0; i < session->mark_count && count < MARK_BODY_MARKS_MAX; i++) {
+        const struct mark *before = &session->marks[i];
+        if (mailbox && before->mailbox && before->mailbox != mailbox)
+            continue;
+        marks[count] = *before;
+        if (mailbox)
+            marks[count].mailbox = 0;
+        count++;
+    }
+    return count;
+}
+
 static int write_mark(struct tx *tx, struct box *box, const struct merge_session *session)
 {
     struct change *change;
     struct buf body = {0};
-    struct mark mark = {.epoch = session->epoch, .taken = session->position};
+    struct mark *marks = malloc((session->mark_count + 1) * sizeof *marks);
+    if (!marks)
+        return fail(ERR_NOMEM, "out of memory");
     int rc = edit_begin(tx, box, ENTRY_MARK, &change);
-    if (rc)
-        return rc;
-    mark_body_encode(&mark, session->epochs, session->epoch_count, &body);
-    change->mark = buf_view(&body);
-    rc = body.failed ? fail(ERR_NOMEM, "out of memory") : edit_finish(tx, box, change, false);
+    if (rc == ERR_OK) {
+        size_t count = choose_marks(session, change->mailbox, marks);
+        mark_body_encode(marks, count, session->epochs, session->epoch_count, &body);
+        change->mark = buf_view(&body);
+        rc = body.failed ? fail(ERR_NOMEM, "out of memory") : edit_finish(tx, box, change, false);
+    }
+    free(marks);
     buf_free(&body);
     return rc;
 }

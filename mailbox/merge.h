@@ -77,6 +77,10 @@ struct merge_session {
     struct position position;   /* the replica's */
     const struct epoch *epochs; /* of its branch that the master lacks */
     size_t epoch_count;
+    const struct mark *marks; /* what the replica's branch had taken in before */
+    size_t mark_count;
+    bool master_merged;     /* an end has taken in another node after its base */
+    bool replica_merged;    /* the same */
     struct epoch_id opened; /* by this merge; number 0: none yet */
     /* Told of every action; `what` is a word. May be NULL. */
     void (*report)(void *arg, const char *mailbox, const char *what, uint32_t uid, uint32_t other);

@@ -268,6 +268,21 @@ static int rewind_box(struct tx *tx, const struct rewind *work, struct box *box)
     return stop_at(tx, box->header.id, work->at.modseq + 1, work->reason);
 }
 
+/* Marks whose entries go. */
+static int drop_marks(struct tx *tx, uint64_t above)
+{
+    struct mark mark = {0};
+    int rc;
+    while ((rc = mark_next(tx->db, &mark)) == ERR_OK) {
+        if (mark.modseq <= above)
+            continue;
+        rc = mark_drop(tx->db, &mark);
+        if (rc)
+            return rc;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 static int rewind_mailboxes(struct tx *tx, void *arg)
 {
     struct rewind *work = arg;
@@ -276,6 +291,8 @@ static int rewind_mailboxes(struct tx *tx, void *arg)
         return rc == ERR_END ? fail(ERR_PROTOCOL, "a position that is not on the journal here")
                              : rc;
     rc = open_changed(tx, work);
+    if (rc == ERR_OK)
+        rc = drop_marks(tx, work->at.modseq);
     if (rc == ERR_OK)
         rc = undo_names(tx, work);
     for (struct box *box = tx->boxes; rc == ERR_OK && box; box = box->next)
@@ -413,6 +430,11 @@ static int begin_anew(struct tx *tx, void *arg)
         rc = reset_new(tx, reset);
     if (rc == ERR_OK)
         rc = reset_stops(tx, reset);
+    if (rc == ERR_OK)
+        rc = drop_marks(tx, 0);
+    for (size_t i = 0; rc == ERR_OK && i < reset->mark_count; i++)
+        if (reset->marks[i].modseq <= reset->at.modseq)
+            rc = mark_put(tx->db, &reset->marks[i]);
     if (rc)
         return rc;
     tx->node.store_id = reset->store_id;
@@ -437,9 +459,7 @@ int repair_reset(struct store *store, const struct repair_reset *reset)
 
 struct learning {
     const struct epoch *epochs;
-    size_t epoch_count;
-    const struct mark *marks;
-    size_t mark_count;
+    size_t count;
 };
 
 static int learn(struct tx *tx, void *arg)
@@ -447,20 +467,17 @@ static int learn(struct tx *tx, void *arg)
     const struct learning *work = arg;
     struct epoch known;
     int rc = ERR_OK;
-    for (size_t i = 0; rc == ERR_OK && i < work->epoch_count; i++) {
+    for (size_t i = 0; rc == ERR_OK && i < work->count; i++) {
         rc = epoch_get(tx->db, work->epochs[i].id, &known);
         if (rc == ERR_END)
             rc = epoch_put(tx->db, &work->epochs[i]);
     }
-    for (size_t i = 0; rc == ERR_OK && i < work->mark_count; i++)
-        rc = mark_put(tx->db, &work->marks[i]);
     return rc;
 }
 
-int repair_learn(struct store *store, const struct epoch *epochs, size_t epoch_count,
-                 const struct mark *marks, size_t mark_count)
+int repair_learn(struct store *store, const struct epoch *epochs, size_t count)
 {
-    struct learning work = {epochs, epoch_count, marks, mark_count};
+    struct learning work = {epochs, count};
     return store_maintain(store, learn, &work);
 }
 

@@ -39,16 +39,18 @@ struct repair_reset {
     struct epoch_id epoch;
     const struct repair_mailbox *mailboxes; /* in the order of ids */
     size_t count;
+    const struct mark *marks; /* the upstream's; those behind `at` are passed over */
+    size_t mark_count;
     uint64_t since; /* this node's mailboxes are the upstream's as of this modseq, but for what
                        this node changed; 0: not known */
     const char *reason;
 };
-/* Begins the journal anew. Mailboxes that the upstream does not have are removed. */
+/* Begins the journal anew, with the upstream's marks instead of this node's. Mailboxes that the
+ * upstream does not have are removed. */
 int repair_reset(struct store *store, const struct repair_reset *reset);
 
-/* Adds what the upstream knows of epochs and marks. */
-int repair_learn(struct store *store, const struct epoch *epochs, size_t epoch_count,
-                 const struct mark *marks, size_t mark_count);
+/* Adds what the upstream knows of epochs. */
+int repair_learn(struct store *store, const struct epoch *epochs, size_t count);
 
 /* What is to become of a mailbox: what the upstream has, as of one moment. */
 struct repair_change {

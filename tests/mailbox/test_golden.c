@@ -122,8 +122,7 @@ static void mark(struct tx *tx)
         .id = {2, 99}, .parent = tx_node(tx)->epoch, .before = {3, 4}, .first = 4, .time = 5};
     assert_int_equal(tx_box(tx, mark.mailbox, &box), ERR_OK);
     assert_int_equal(edit_begin(tx, box, ENTRY_MARK, &change), ERR_OK);
-    mark.modseq = change->modseq;
-    mark_body_encode(&mark, &epoch, 1, &body);
+    mark_body_encode(&mark, 1, &epoch, 1, &body);
     change->mark = buf_view(&body);
     assert_int_equal(edit_finish(tx, box, change, false), ERR_OK);
     buf_free(&body);
