@@ -136,7 +136,7 @@ static int load_index(struct opened *file)
 {
     size_t size = (size_t)file->header.blocks * ARCHIVE_ROW_SIZE;
     uint8_t *bytes = malloc(size + 1);
-    file->blocks = calloc(file->header.blocks, sizeof *file->blocks);
+    file->blocks = calloc(file->header.blocks + 1u, sizeof *file->blocks);
     int rc = bytes && file->blocks ? ERR_OK : fail(ERR_NOMEM, "out of memory");
     if (rc == ERR_OK)
         rc = read_at(file->fd, file->header.index_at, bytes, size);
