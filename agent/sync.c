@@ -34,8 +34,11 @@ struct end {
 static int ask_end(void *context, struct bytes question, struct buf *out)
 {
     struct end *end = context;
-    int rc = answer(end->store, question, out);
-    end->sync->wire_bytes += question.size + out->size + 2u * FRAME_HEADER_SIZE;
+    struct sync *sync = end->sync;
+    int rc = sync->asking ? sync->asking(sync->arg) : ERR_OK;
+    if (rc == ERR_OK)
+        rc = answer(end->store, question, out);
+    sync->wire_bytes += question.size + out->size + 2u * FRAME_HEADER_SIZE;
     return rc;
 }
 

@@ -31,6 +31,9 @@ struct sync {
     void (*line)(void *arg, const struct sync_line *line);
     /* Dry run: each action that would be taken. */
     void (*action)(void *arg, const char *mailbox, const char *what, uint32_t uid, uint32_t other);
+    /* Before each question that one end asks the other: no transaction is open. What is not ERR_OK
+     * ends the pass there. May be NULL. */
+    int (*asking)(void *arg);
     void *arg;
     /* out */
     enum sync_tier tier;

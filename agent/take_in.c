@@ -159,8 +159,9 @@ static int consider(const struct mailbox_line *line, void *arg)
     if (own.damaged)
         return add_candidate(work, line->id);
     /* One that waits to be made equal has had its changes taken in. */
-    if (work->fork.on_journal || work->fork.taken || line->stopped ||
-        line->state == MAILBOX_PURGED || line->state == MAILBOX_NONE)
+    if (work->fork.on_journal || work->fork.taken || line->stopped || line->state == MAILBOX_NONE)
+        return ERR_OK;
+    if (line->state == MAILBOX_PURGED && (!own.exists || !work->fork.same_store))
         return ERR_OK;
     if (!work->fork.same_store)
         return line->state == MAILBOX_LIVE ? add_candidate(work, line->id) : ERR_OK;

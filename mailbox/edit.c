@@ -29,7 +29,7 @@ static void begin(struct tx *tx, struct box *box, enum entry_kind kind)
 
 int edit_begin(struct tx *tx, struct box *box, enum entry_kind kind, struct change **out)
 {
-    if (box && box->header.facts.state != MAILBOX_LIVE && kind != ENTRY_CREATE &&
+    if (box && box->header.facts.state != MAILBOX_LIVE && !tx->merging && kind != ENTRY_CREATE &&
         kind != ENTRY_PURGE && kind != ENTRY_EXPUNGE && kind != ENTRY_MARK)
         return fail(ERR_REFUSED, "mailbox id:%016llx: it is deleted",
                     (unsigned long long)box->header.id);

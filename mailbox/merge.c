@@ -162,6 +162,7 @@ struct merging {
     struct box *box;
     bool independent;
     bool skipped;               /* there is nothing to merge it with, and nothing to keep */
+    bool buried;                /* only its id and its numbers are left here, and nothing to keep */
     struct facts master_before; /* as of the base; only when `master_known` */
     bool master_known;
     bool master_mail; /* more than name and state changed here since the base */
@@ -238,7 +239,8 @@ static int find_target(struct merging *work)
     if (rc == ERR_OK) {
         bool keep = is_live(work->box->header.facts.state);
         bool revive = is_live(theirs->state) && work->other->mail;
-        work->skipped = !keep && !revive;
+        /* One that was deleted at both ends may be brought back: with what either had. */
+        work->buried = !keep && !revive && work->box->header.facts.state != MAILBOX_DELETED;
         if (keep || !revive)
             return ERR_OK;
         rc = free_name(work, &theirs->name, &name);
@@ -673,7 +675,8 @@ static int carry_out(struct merging *work)
     return rc || work->session->heal_only ? rc : touch(work, &work->touched);
 }
 
-/* UIDNEXT, UIDVALIDITY and DELETEDMODSEQ become the higher of the two. */
+/* UIDNEXT, UIDVALIDITY and DELETEDMODSEQ become the higher of the two; HIGHESTMODSEQ, which the
+ * entry raises, is above both. */
 static int raise_header(struct merging *work)
 {
     const struct header *theirs = &work->other->header;
@@ -702,7 +705,8 @@ static int raise_header(struct merging *work)
     facts->uidnext = uidnext;
     bool same = facts->uidnext == change->before.uidnext &&
                 facts->uidvalidity == change->before.uidvalidity &&
-                facts->deletedmodseq == change->before.deletedmodseq;
+                facts->deletedmodseq == change->before.deletedmodseq &&
+                facts->highestmodseq >= theirs->facts.highestmodseq;
     return same ? ERR_OK : edit_finish(work->tx, work->box, change, true);
 }
 
@@ -751,9 +755,19 @@ static int write_seen(struct merging *work, struct bytes user, const struct uids
     return rc;
 }
 
-/* Where a UID of the replica's is at the master now; 0: nowhere. */
+/* The replica's record, of those that were given; NULL: not given. */
+static const struct merge_record *their_record(const struct merging *work, uint32_t uid)
+{
+    const struct merge_record key = {.record = {.uid = uid}};
+    const struct merge_other *other = work->other;
+    return other->count ? bsearch(&key, other->records, other->count, sizeof key, by_uid) : NULL;
+}
+
+/* Where the replica's message under this UID is at the master now; 0: nowhere. A seen set keeps the
+ * UIDs of messages that are gone, and under such a one the master may have had another. */
 static int map_uid(struct merging *work, uint32_t uid, uint32_t *mapped)
 {
+    const struct merge_record *theirs = their_record(work, uid);
     *mapped = 0;
     for (size_t i = 0; i < work->plan.count; i++) {
         const struct merge_action *action = &work->plan.actions[i];
@@ -762,7 +776,8 @@ static int map_uid(struct merging *work, uint32_t uid, uint32_t *mapped)
             return ERR_OK;
         }
     }
-    if (work->independent)
+    if (work->independent || (theirs && !record_live(&theirs->record)) ||
+        (!theirs && uidset_contains(&work->other->looked, uid)))
         return ERR_OK;
     for (unsigned steps = 0; uid && steps < SUCCESSORS_MAX; steps++) {
         struct record record;
@@ -770,7 +785,8 @@ static int map_uid(struct merging *work, uint32_t uid, uint32_t *mapped)
         if (rc)
             return rc == ERR_END ? ERR_OK : rc;
         if (record_live(&record)) {
-            *mapped = uid;
+            if (!theirs || guid_equal(&theirs->record.guid, &record.guid))
+                *mapped = uid;
             return ERR_OK;
         }
         uid = record.successor;
@@ -972,11 +988,11 @@ static int merge_fate(struct merging *work)
     const struct facts *theirs = &other->header.facts;
     const struct facts *mine = &work->box->header.facts;
     struct change *change;
-    if (work->independent || !work->master_known)
+    if (work->independent || !work->master_known || !is_live(mine->state))
         return ERR_OK;
     if (!is_live(theirs->state)) {
         bool both_had_it = is_live(work->master_before.state);
-        if (!both_had_it || work->master_mail || !is_live(mine->state))
+        if (!both_had_it || work->master_mail)
             return ERR_OK;
         int rc = edit_begin(work->tx, work->box, ENTRY_DELETE, &change);
         if (rc)
@@ -1062,6 +1078,8 @@ static int merge_box(struct merging *work)
     if (rc || work->skipped)
         return rc;
     name_print(&work->box->header.facts.name, &tx->node.owner, work->name);
+    if (work->buried)
+        return work->session->heal_only ? ERR_OK : raise_header(work);
     rc = merge_records(work);
     if (rc == ERR_OK && !work->session->heal_only)
         rc = merge_values(work);
@@ -1082,7 +1100,8 @@ static int merge_one(struct tx *tx, void *arg)
     run_free(work);
     work->tx = tx;
     work->box = NULL;
-    work->skipped = work->independent = work->master_known = work->master_mail = false;
+    work->skipped = work->buried = work->independent = false;
+    work->master_known = work->master_mail = false;
     tx->merging = true;
     int rc = work->session->heal_only ? ERR_OK : open_epoch(work);
     for (size_t i = 0; rc == ERR_OK && i < work->draft_count; i++)
@@ -1135,10 +1154,11 @@ static int discard(struct tx *tx, void *arg)
     struct merging opening = {.session = work->session, .tx = tx};
     struct change *change;
     struct box *box;
+    tx->merging = true;
     int rc = open_epoch(&opening);
     if (rc == ERR_OK)
         rc = tx_box(tx, work->mailbox, &box);
-    if (rc == ERR_OK && is_live(box->header.facts.state)) {
+    if (rc == ERR_OK) {
         rc = edit_begin(tx, box, ENTRY_HEADER, &change);
         if (rc == ERR_OK) {
             uint32_t highest = tx->node.last_uidvalidity;

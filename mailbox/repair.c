@@ -661,6 +661,8 @@ static int apply(struct tx *tx, void *arg)
         rc = take_facts(tx, box, change);
     if (rc == ERR_OK)
         rc = drop_unused(tx, change->drafts, change->draft_count);
+    if (rc == ERR_OK && change->header.facts.state == MAILBOX_PURGED)
+        rc = repair_leave_records(tx, box);
     stop.aside = 0;
     stop.state = STOP_MERGED;
     stop.modseq = change->as_of + 1;

@@ -86,6 +86,7 @@ static int apply_mail(struct tx *tx, const struct entry *entry)
 static int apply_stopped(struct tx *tx, const struct entry *entry)
 {
     struct box *box;
+    struct stop stop;
     int rc = change_decode(entry, &tx->change);
     if (rc == ERR_OK && tx->change.kind == ENTRY_MARK)
         rc = apply_mark(tx, &tx->change);
@@ -104,8 +105,13 @@ static int apply_stopped(struct tx *tx, const struct entry *entry)
     if (rc)
         return rc;
     struct header before = box->header;
+    bool purged = facts.after.state == MAILBOX_PURGED && (facts.facts_changed & FACT_STATE);
+    bool merged = stop_get(tx->db, entry->mailbox, &stop) == ERR_OK && stop.state == STOP_MERGED;
+    /* What was made equal already has the mail of a later moment, when it had been brought back. */
+    if (purged && merged && (before.items || before.messages || before.tombstones))
+        facts.after.state = MAILBOX_DELETED;
     rc = apply_change(tx, box, &facts);
-    if (rc == ERR_OK && facts.after.state == MAILBOX_PURGED && (facts.facts_changed & FACT_STATE))
+    if (rc == ERR_OK && purged && !merged)
         rc = repair_leave_records(tx, box);
     box->header.lastmodseq = before.lastmodseq;
     box->header.changed = before.changed;

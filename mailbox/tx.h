@@ -37,7 +37,8 @@ struct tx {
     bool node_dirty;
     bool frees_space; /* on a full disk it may have what was set aside */
     bool notify;      /* the agent has to know although no entry was made */
-    bool merging;     /* the commit may be as large as the differences that it merges */
+    bool merging;     /* the commit may be as large as the differences that it merges, and about
+                         deleted mailboxes */
     uint64_t jump;    /* modseq of the next entry, which opens an epoch; 0: the next one */
     uint64_t records; /* that the entries so far are about */
     uint64_t bytes;   /* of the entries so far */
