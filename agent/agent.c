@@ -157,6 +157,11 @@ int agent_add(struct agent *agent, const struct agent_store *options)
     return ERR_OK;
 }
 
+int agent_serve(struct agent *agent, int fd)
+{
+    return peer_serve(agent, fd);
+}
+
 const char *agent_address(const struct agent *agent)
 {
     return agent->address;

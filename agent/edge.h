@@ -8,6 +8,7 @@
 #include "agent/plan.h"
 #include "agent/receiver.h"
 #include "agent/repairer.h"
+#include "agent/sync.h"
 #include "agent/wake.h"
 #include "journal/slots.h"
 
@@ -25,7 +26,13 @@ struct peer {
     bool closed; /* the handle is */
     int64_t since;
     int64_t ended;
-    uv_tcp_t tcp;
+    bool is_pipe;
+    union {
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+        uv_stream_t stream; /* of either */
+    };
+    uint64_t wire_bytes; /* both ways */
     uv_connect_t connect;
     uv_shutdown_t shutdown;
     uv_work_t work;
@@ -64,6 +71,7 @@ struct station {
     struct station *next;
     struct agent *agent;
     struct store *store;
+    bool beside; /* another agent has the wake socket */
     struct wake wake;
     uv_poll_t waker;
     uv_timer_t poll;
@@ -100,6 +108,9 @@ struct station {
     char follow[PEER_MAX_SIZE + 1]; /* "": nobody */
     char name[PEER_NAME_MAX + 1];
     struct sockaddr_storage upstream;
+    int follow_fd;         /* a connection to the upstream that is there already; -1: none */
+    uint64_t wanted_store; /* id, of several that the upstream may have; 0: any */
+    struct sync *once;     /* one pass is made, and this filled; NULL: it follows for ever */
     struct peer *sink;
     uint64_t pause;                 /* milliseconds before the next dial */
     int64_t welcomed;               /* when it was by the upstream; 0: it is not */
@@ -144,11 +155,14 @@ void station_upstream_gone(struct station *station, const char *reason);
 void station_upstream_freed(struct station *station);
 /* The upstream knows of a later epoch than the one that this node is master of. */
 void station_fence(struct station *station);
+void station_repairing(struct station *station, const char *reason);
+void station_caught_up(struct station *station);
 
 /* ERR_NOMEM: not now; the connection waits. */
 int peer_accept(struct agent *agent, uv_stream_t *listener);
 /* An error: it could not even be tried. Else every way out ends in station_upstream_freed(). */
 int peer_dial(struct station *station, struct peer **peer);
+int peer_serve(struct agent *agent, int fd); /* feeds a follower on this socket, which is its own */
 void peer_end(struct peer *peer, const char *reason); /* in good order */
 void peer_changed(struct peer *peer);                 /* something was committed */
 void peer_tick(struct peer *peer);

@@ -3,12 +3,22 @@
 #include "base/times.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+
+static bool quiet;
+
+void log_quiet(void)
+{
+    quiet = true;
+}
 
 static void line(const char *level, const char *event, const char *format, va_list args)
 {
     char time[TIMES_TEXT_SIZE];
     char text[1024];
+    if (quiet)
+        return;
     times_print(times_now(), time);
     vsnprintf(text, sizeof text, format, args);
     /* What peers say may be in it: a line stays a line. */

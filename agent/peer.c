@@ -57,8 +57,8 @@ static void on_closed(uv_handle_t *handle)
 
 static void close_handle(struct peer *peer)
 {
-    if (!uv_is_closing((uv_handle_t *)&peer->tcp))
-        uv_close((uv_handle_t *)&peer->tcp, on_closed);
+    if (!uv_is_closing((uv_handle_t *)&peer->stream))
+        uv_close((uv_handle_t *)&peer->stream, on_closed);
 }
 
 static void on_shutdown(uv_shutdown_t *request, int status)
@@ -89,9 +89,10 @@ static void on_close(void *context, const char *reason)
         log_warning("follower-refused", "peer=\"%s\" reason=\"%s\"", peer->source.name, reason);
     if (peer->is_source && peer->station)
         station_follower_gone(peer->station, peer->source.name);
+    if (peer->is_source && peer->is_pipe)
+        agent_stop(peer->agent);
     peer->shutdown.data = peer;
-    if (!peer->connected ||
-        uv_shutdown(&peer->shutdown, (uv_stream_t *)&peer->tcp, on_shutdown) != 0)
+    if (!peer->connected || uv_shutdown(&peer->shutdown, &peer->stream, on_shutdown) != 0)
         close_handle(peer);
 }
 
@@ -141,8 +142,9 @@ static void on_send(void *context, struct bytes frames)
     }
     write->peer = peer;
     memcpy(write->data, frames.data, frames.size);
+    peer->wire_bytes += frames.size;
     uv_buf_t buffer = uv_buf_init((char *)write->data, (unsigned)frames.size);
-    if (uv_write(&write->request, (uv_stream_t *)&peer->tcp, &buffer, 1, on_written) != 0) {
+    if (uv_write(&write->request, &peer->stream, &buffer, 1, on_written) != 0) {
         free(write);
         close_handle(peer);
     }
@@ -296,6 +298,10 @@ static void sink_work_done(uv_work_t *request, int status)
     (void)status;
     if (peer->task == SINK_LOAD) {
         peer->hello.name = bytes_text(peer->station->name);
+        if (peer->hello.store_id == 0 && peer->station->wanted_store) {
+            peer->hello.store_id = peer->station->wanted_store;
+            peer->hello.position.chain = entry_chain_start(peer->hello.store_id);
+        }
         sink_loaded(&peer->sink, rc, &peer->hello, now);
     } else if (peer->task == SINK_APPLY) {
         sink_applied(&peer->sink, rc, &peer->taken, now);
@@ -328,8 +334,13 @@ static void on_answered(void *context, const struct answered *message)
 static void on_repairing(void *context, const char *reason)
 {
     struct peer *peer = context;
-    log_warning("repair", "store=%s upstream=%s reason=\"%s\"", store_path(peer->station->store),
-                peer->station->follow, reason);
+    station_repairing(peer->station, reason);
+}
+
+static void on_caught_up(void *context)
+{
+    struct peer *peer = context;
+    station_caught_up(peer->station);
 }
 
 static void on_welcomed(void *context, const struct welcome *welcome)
@@ -341,8 +352,8 @@ static void on_welcomed(void *context, const struct welcome *welcome)
 
 static const struct source_actions source_actions = {on_send, on_source_work, on_acknowledged,
                                                      on_close, on_answered};
-static const struct sink_actions sink_actions = {on_send,  on_sink_work, on_welcomed,
-                                                 on_close, on_answered,  on_repairing};
+static const struct sink_actions sink_actions = {on_send,     on_sink_work, on_welcomed, on_close,
+                                                 on_answered, on_repairing, on_caught_up};
 
 static void give_frames(struct peer *peer)
 {
@@ -374,11 +385,12 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buffer)
         break_off(peer, got == UV_EOF ? "the other end closed" : uv_strerror((int)got));
     } else if (!peer->ending) {
         frame_parser_add(&peer->parser, (size_t)got);
+        peer->wire_bytes += (uint64_t)got;
         give_frames(peer);
     }
 }
 
-static struct peer *peer_new(struct agent *agent, bool is_source)
+static struct peer *peer_new(struct agent *agent, bool is_source, bool is_pipe)
 {
     struct peer *peer = calloc(1, sizeof *peer);
     if (!peer || agent->peer_count == PEERS_MAX) {
@@ -389,8 +401,12 @@ static struct peer *peer_new(struct agent *agent, bool is_source)
     peer->is_source = is_source;
     peer->since = agent_now(agent);
     frame_parser_init(&peer->parser, is_source ? STRANGER_FRAME_MAX : FRAME_MAX_PAYLOAD);
-    uv_tcp_init(&agent->loop, &peer->tcp);
-    peer->tcp.data = peer;
+    if (is_pipe)
+        uv_pipe_init(&agent->loop, &peer->pipe, 0);
+    else
+        uv_tcp_init(&agent->loop, &peer->tcp);
+    peer->is_pipe = is_pipe;
+    peer->stream.data = peer;
     peer->next = agent->peers;
     agent->peers = peer;
     agent->peer_count++;
@@ -400,17 +416,18 @@ static struct peer *peer_new(struct agent *agent, bool is_source)
 static int begin_reading(struct peer *peer)
 {
     peer->connected = true;
-    uv_tcp_nodelay(&peer->tcp, 1);
-    return uv_read_start((uv_stream_t *)&peer->tcp, on_room, on_read);
+    if (!peer->is_pipe)
+        uv_tcp_nodelay(&peer->tcp, 1);
+    return uv_read_start(&peer->stream, on_room, on_read);
 }
 
 int peer_accept(struct agent *agent, uv_stream_t *listener)
 {
-    struct peer *peer = peer_new(agent, true);
+    struct peer *peer = peer_new(agent, true, false);
     if (!peer)
         return fail(ERR_NOMEM, "out of memory, or too many connections");
     source_init(&peer->source, &source_actions, peer, agent_now(agent));
-    int error = uv_accept(listener, (uv_stream_t *)&peer->tcp);
+    int error = uv_accept(listener, &peer->stream);
     if (!error)
         error = begin_reading(peer);
     if (error)
@@ -432,6 +449,27 @@ static void on_connected(uv_connect_t *request, int status)
     sink_init(&peer->sink, &sink_actions, peer, agent_now(peer->agent));
 }
 
+/* A connection that is there already, as a socket. */
+static void connect_pipe(struct peer *peer, int fd)
+{
+    int error = uv_pipe_open(&peer->pipe, fd);
+    on_connected(&peer->connect, error);
+}
+
+int peer_serve(struct agent *agent, int fd)
+{
+    struct peer *peer = peer_new(agent, true, true);
+    if (!peer)
+        return fail(ERR_NOMEM, "out of memory");
+    source_init(&peer->source, &source_actions, peer, agent_now(agent));
+    int error = uv_pipe_open(&peer->pipe, fd);
+    if (!error)
+        error = begin_reading(peer);
+    if (error)
+        break_off(peer, uv_strerror(error));
+    return ERR_OK;
+}
+
 int peer_dial(struct station *station, struct peer **out)
 {
     struct receiver *receiver;
@@ -439,7 +477,7 @@ int peer_dial(struct station *station, struct peer **out)
     int rc = receiver_open(station->store, station->follow, &receiver);
     if (rc)
         return rc;
-    struct peer *peer = peer_new(station->agent, false);
+    struct peer *peer = peer_new(station->agent, false, station->follow_fd >= 0);
     if (!peer) {
         receiver_close(receiver);
         return fail(ERR_NOMEM, "out of memory, or too many connections");
@@ -448,6 +486,10 @@ int peer_dial(struct station *station, struct peer **out)
     peer->receiver = receiver;
     peer->connect.data = peer;
     *out = peer;
+    if (peer->is_pipe) {
+        connect_pipe(peer, station->follow_fd);
+        return ERR_OK;
+    }
     int error = uv_tcp_connect(&peer->connect, &peer->tcp,
                                (const struct sockaddr *)&station->upstream, on_connected);
     if (error)

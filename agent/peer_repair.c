@@ -84,9 +84,27 @@ void peer_take_in(struct peer *peer)
     start(peer, &work);
 }
 
+/* In the thread; the loop reads the sums when it has ended. */
+static void count_equal(struct sync *once, const struct plan *plan, const struct equal_line *equal)
+{
+    const struct plan_line *taken = plan_find(plan, equal->mailbox);
+    struct sync_line line = {.mailbox = equal->name,
+                             .reason = equal->reason,
+                             .sent = equal->records,
+                             .expunged = taken ? taken->expunged : equal->expunged,
+                             .renumbered = taken ? taken->renumbered : 0,
+                             .copied_back = taken ? taken->copied_back : 0,
+                             .done = equal->done};
+    sync_add_line(once, &line);
+}
+
 static void log_equal(void *arg, const struct equal_line *line)
 {
     const struct peer *peer = arg;
+    if (peer->station->once) {
+        count_equal(peer->station->once, &peer->plan, line);
+        return;
+    }
     log_info("inefficient-replication",
              "store=%s mailbox=\"%s\" reason=\"%s\" records=%llu bytes=%llu expunged=%llu%s",
              store_of(peer), line->name, line->reason, (unsigned long long)line->records,
@@ -102,8 +120,13 @@ static int run_equalise(void *context, const struct asker *asker)
     if (rc)
         return rc;
     rc = make_equal(peer->station->store, asker, &peer->plan, &report);
-    if (report.aside)
+    if (report.aside && peer->station->once) {
+        free(peer->station->once->aside);
+        peer->station->once->aside = report.aside;
+        report.aside = NULL;
+    } else if (report.aside) {
         log_warning("set-aside", "store=%s file=\"%s\"", store_of(peer), report.aside);
+    }
     free(report.aside);
     plan_free(&peer->plan);
     return rc;

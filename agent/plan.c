@@ -25,6 +25,14 @@ int plan_add(struct plan *plan, const struct plan_line *line)
     return ERR_OK;
 }
 
+const struct plan_line *plan_find(const struct plan *plan, uint64_t mailbox)
+{
+    for (size_t i = 0; i < plan->line_count; i++)
+        if (plan->lines[i].mailbox == mailbox)
+            return &plan->lines[i];
+    return NULL;
+}
+
 static void encode_line(const struct plan_line *line, struct buf *out)
 {
     buf_u64(out, line->mailbox);

@@ -41,7 +41,8 @@ struct plan {
 };
 
 void plan_free(struct plan *plan);
-int plan_add(struct plan *plan, const struct plan_line *line); /* ERR_NOMEM */
+int plan_add(struct plan *plan, const struct plan_line *line);                /* ERR_NOMEM */
+const struct plan_line *plan_find(const struct plan *plan, uint64_t mailbox); /* NULL: none */
 void plan_encode(const struct plan *plan, struct buf *out);
 int plan_decode(struct bytes from, struct plan *plan); /* ERR_PROTOCOL */
 

@@ -503,6 +503,7 @@ int receiver_take(struct receiver *receiver, struct bytes frames, struct taken *
     if (!receiver->repairing)
         receiver->acknowledged = receiver->position;
     *taken = (struct taken){.position = receiver->acknowledged,
+                            .applied = receiver->position,
                             .stopped = receiver->stops > receiver->stops_before,
                             .answered = receiver->answered,
                             .missed = buf_view(&receiver->missed)};

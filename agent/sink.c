@@ -104,6 +104,8 @@ static void proceed(struct sink *sink)
     } else if (sink->looking && !sink->outstanding) {
         sink->working = true;
         sink->actions->work(sink->context, SINK_LOOK, bytes_of(NULL, 0));
+    } else if (!sink->looking && !sink->outstanding && sink->applied.modseq >= sink->goal.modseq) {
+        sink->actions->caught_up(sink->context);
     }
 }
 
@@ -119,7 +121,8 @@ void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t n
     }
     message_encode_hello(hello, &out);
     sink->master = hello->master;
-    sink->position = hello->position;
+    sink->position = sink->applied = hello->position;
+    sink->digest = hello->digest;
     sink->state = SINK_GREETING;
     send_buf(sink, &out, now);
 }
@@ -152,6 +155,7 @@ static int take_welcome(struct sink *sink, struct bytes payload, int64_t now)
     sink->node_id = welcome.node_id;
     sink->window = welcome.window;
     sink->heartbeat = (int64_t)welcome.heartbeat * 1000;
+    sink->goal = welcome.last;
     sink->looking = true;
     sink->looked = now;
     sink->actions->welcomed(sink->context, &welcome);
@@ -271,6 +275,7 @@ void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t 
     sink->consumed += sink->applying.size;
     sink->outstanding -= taken->answered;
     sink->position = taken->position;
+    sink->applied = taken->applied;
     acknowledge(sink, now);
     if (taken->stopped) {
         sink_end(sink, "a mailbox does not hold what the journal says: it has to be repaired");

@@ -37,6 +37,8 @@ struct sink_actions {
     /* What the upstream answers to sink_ask(); valid until it returns. */
     void (*answered)(void *context, const struct answered *answer);
     void (*repairing)(void *context, const char *reason); /* a REPAIR came */
+    /* All that the upstream had when it welcomed this node is here. May be called again. */
+    void (*caught_up)(void *context);
 };
 
 /* ANSWERING: the upstream asks. EQUALISING: this side does. */
@@ -69,7 +71,10 @@ struct sink {
     uint64_t node_id; /* the upstream's */
     uint32_t window;  /* bytes that it may have under way */
     int64_t heartbeat;
-    struct position position;
+    struct position position; /* as acknowledged */
+    struct position applied;
+    struct position goal; /* the upstream's last when it welcomed this node */
+    uint64_t digest;      /* of this node's mail as it greeted */
 };
 
 void sink_init(struct sink *sink, const struct sink_actions *actions, void *context,
@@ -79,7 +84,8 @@ void sink_free(struct sink *sink); /* when no work is under way */
 void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t now);
 void sink_frame(struct sink *sink, const struct frame *frame, int64_t now);
 struct taken {
-    struct position position; /* durable now */
+    struct position position; /* durable now, and all mailboxes are followed up to here */
+    struct position applied;  /* durable now */
     uint64_t answered;        /* GUIDs that had been asked for */
     struct bytes missed;      /* GUIDs of content that is referred to and did not come */
     bool stopped;             /* another mailbox stopped: it must be made equal */

@@ -42,7 +42,13 @@ static int take_options(struct station *station, const struct agent_store *optio
     const char *name = options->name ? options->name : "";
     if (strlen(name) >= sizeof station->name)
         return fail(ERR_INVALID, "a name of more than %u bytes", PEER_NAME_MAX);
-    snprintf(station->name, sizeof station->name, "%s", name);
+    if (!options->follow_by_fd)
+        snprintf(station->name, sizeof station->name, "%s", name);
+    station->follow_fd = options->follow_by_fd ? options->follow_fd : -1;
+    station->wanted_store = options->wanted_store;
+    station->once = options->once;
+    if (options->follow_by_fd)
+        snprintf(station->follow, sizeof station->follow, "%s", options->name ? options->name : "");
     if (!options->follow)
         return ERR_OK;
     if (strlen(options->follow) >= sizeof station->follow)
@@ -98,13 +104,14 @@ int station_open(struct agent *agent, const struct agent_store *options, struct 
     station->store = options->store;
     station->pause = REDIAL_FIRST;
     int rc = take_options(station, options);
-    if (rc == ERR_OK)
+    station->beside = options->beside;
+    if (rc == ERR_OK && !station->beside)
         rc = wake_open(store_db(station->store), &station->wake);
     if (rc) {
         free(station);
         return rc;
     }
-    rc = tidy_up(station);
+    rc = station->beside ? ERR_OK : tidy_up(station);
     if (rc) {
         wake_close(&station->wake);
         free(station);
@@ -197,7 +204,8 @@ static void on_wake(uv_poll_t *handle, int status, int events)
     (void)events;
     wake_drain(&station->wake);
     tell_followers(station);
-    look(station);
+    if (!station->once)
+        look(station);
 }
 
 static int get_last(struct tx *tx, void *arg)
@@ -480,8 +488,8 @@ static void dial(uv_timer_t *timer)
     struct station *station = timer->data;
     if (peer_dial(station, &station->sink) == ERR_OK)
         return;
-    note_trouble(station, err_message());
-    dial_later(station);
+    station_upstream_gone(station, err_message());
+    station_upstream_freed(station);
 }
 
 /* With jitter, so that many followers do not come back at once. */
@@ -496,13 +504,48 @@ static void dial_later(struct station *station)
     station->pause = station->pause * 2 < REDIAL_MOST ? station->pause * 2 : REDIAL_MOST;
 }
 
+void station_repairing(struct station *station, const char *reason)
+{
+    if (station->once) {
+        station->once->tier = SYNC_MERGE;
+        snprintf(station->once->reason, sizeof station->once->reason, "%s", reason);
+        return;
+    }
+    log_warning("repair", "store=%s upstream=%s reason=\"%s\"", store_path(station->store),
+                station->follow, reason);
+}
+
+/* One pass is through. */
+void station_caught_up(struct station *station)
+{
+    struct sync *once = station->once;
+    const struct sink *sink = &station->sink->sink;
+    if (!once || once->done)
+        return;
+    once->done = true;
+    once->position = sink->applied;
+    once->wire_bytes = station->sink->wire_bytes;
+    once->waiting = !position_equal(sink->applied, sink->position);
+    agent_stop(station->agent);
+}
+
 void station_following(struct station *station, const struct welcome *welcome)
 {
     station->trouble[0] = '\0';
     station->welcomed = agent_now(station->agent);
+    uint64_t behind = welcome->last.modseq - station->sink->sink.position.modseq;
+    if (station->once) {
+        if (behind && station->once->tier == SYNC_NONE)
+            station->once->tier = SYNC_TAIL;
+        station->once->sent += behind;
+        /* Equal digests end it at once. */
+        if (behind == 0 && welcome->digest == station->sink->sink.digest)
+            station_caught_up(station);
+        return;
+    }
     log_info("following", "store=%s upstream=%s node=%016llx behind=%llu",
              store_path(station->store), station->follow, (unsigned long long)welcome->node_id,
-             (unsigned long long)(welcome->last.modseq - station->sink->sink.position.modseq));
+             (unsigned long long)behind);
 }
 
 static void do_fence(uv_work_t *request)
@@ -536,13 +579,20 @@ void station_upstream_gone(struct station *station, const char *reason)
     if (station->welcomed && agent_now(station->agent) - station->welcomed >= LASTING)
         station->pause = REDIAL_FIRST;
     station->welcomed = 0;
+    if (station->once) {
+        if (!station->once->done)
+            snprintf(station->once->trouble, sizeof station->once->trouble, "%s", reason);
+        agent_stop(station->agent);
+        return;
+    }
     note_trouble(station, reason);
 }
 
 void station_upstream_freed(struct station *station)
 {
     station->sink = NULL;
-    dial_later(station);
+    if (!station->once)
+        dial_later(station);
 }
 
 /* From start to end. */
@@ -550,7 +600,8 @@ void station_upstream_freed(struct station *station)
 void station_start(struct station *station)
 {
     uv_loop_t *loop = &station->agent->loop;
-    uv_poll_init(loop, &station->waker, station->wake.fd);
+    if (!station->beside)
+        uv_poll_init(loop, &station->waker, station->wake.fd);
     uv_timer_init(loop, &station->poll);
     uv_timer_init(loop, &station->saver);
     uv_timer_init(loop, &station->redial);
@@ -559,16 +610,19 @@ void station_start(struct station *station)
     station->redial.data = station->poll_work.data = station->save_work.data = station;
     station->look_work.data = station->fence_work.data = station;
     station->keeper.data = station->keep_work.data = station;
-    uv_poll_start(&station->waker, UV_READABLE, on_wake);
+    if (!station->beside)
+        uv_poll_start(&station->waker, UV_READABLE, on_wake);
     uv_timer_start(&station->keeper, on_keep, 0, KEEP_INTERVAL);
-    if (station->follow[0])
+    if (station->follow[0] || station->follow_fd >= 0)
         uv_timer_start(&station->redial, dial, 0, 0);
-    look(station);
+    if (!station->once)
+        look(station);
 }
 
 void station_stop(struct station *station)
 {
-    uv_close((uv_handle_t *)&station->waker, NULL);
+    if (!station->beside)
+        uv_close((uv_handle_t *)&station->waker, NULL);
     uv_close((uv_handle_t *)&station->poll, NULL);
     uv_close((uv_handle_t *)&station->saver, NULL);
     uv_close((uv_handle_t *)&station->redial, NULL);
@@ -581,7 +635,8 @@ void station_close(struct station *station)
         log_warning("slots-not-written", "store=%s reason=\"%s\"", store_path(station->store),
                     err_message());
     release_saved(station);
-    wake_close(&station->wake);
+    if (!station->beside)
+        wake_close(&station->wake);
     free(station->moorings);
     free(station);
 }

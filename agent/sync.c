@@ -110,19 +110,22 @@ struct telling {
     uint64_t *told; /* of the plan's lines */
 };
 
-static const struct plan_line *find_line(const struct plan *plan, uint64_t mailbox)
+void sync_add_line(struct sync *sync, const struct sync_line *line)
 {
-    for (size_t i = 0; i < plan->line_count; i++)
-        if (plan->lines[i].mailbox == mailbox)
-            return &plan->lines[i];
-    return NULL;
+    sync->sent += line->sent;
+    sync->expunged += line->expunged;
+    sync->renumbered += line->renumbered;
+    sync->copied_back += line->copied_back;
+    sync->waiting = sync->waiting || !line->done;
+    if (sync->line)
+        sync->line(sync->arg, line);
 }
 
 static void tell_equal(void *arg, const struct equal_line *equal)
 {
     struct telling *telling = arg;
     struct sync *sync = telling->sync;
-    const struct plan_line *taken = find_line(telling->plan, equal->mailbox);
+    const struct plan_line *taken = plan_find(telling->plan, equal->mailbox);
     struct sync_line line = {.mailbox = equal->name,
                              .reason = equal->reason,
                              .sent = equal->records,
@@ -132,13 +135,7 @@ static void tell_equal(void *arg, const struct equal_line *equal)
                              .done = equal->done};
     if (taken)
         telling->told[taken - telling->plan->lines] = 1;
-    sync->sent += line.sent;
-    sync->expunged += line.expunged;
-    sync->renumbered += line.renumbered;
-    sync->copied_back += line.copied_back;
-    sync->waiting = sync->waiting || !line.done;
-    if (sync->line)
-        sync->line(sync->arg, &line);
+    sync_add_line(sync, &line);
 }
 
 /* What the master took in of mailboxes that the replica has nothing to fetch of. */
@@ -154,11 +151,7 @@ static void tell_rest(struct telling *telling)
                                  .done = true};
         if (telling->told[i])
             continue;
-        telling->sync->expunged += line.expunged;
-        telling->sync->renumbered += line.renumbered;
-        telling->sync->copied_back += line.copied_back;
-        if (telling->sync->line)
-            telling->sync->line(telling->sync->arg, &line);
+        sync_add_line(telling->sync, &line);
     }
 }
 

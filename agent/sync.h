@@ -46,8 +46,12 @@ struct sync {
     struct position position; /* the replica's afterwards */
     char *aside;              /* file of what was set aside; NULL: none. Owned: free() */
     bool waiting;             /* mailboxes are left that could not be repaired */
+    bool done;                /* over a connection: it came to its end */
+    char trouble[512];        /* else: why not */
 };
 
+/* Adds a line's figures, and tells of it. */
+void sync_add_line(struct sync *sync, const struct sync_line *line);
 /* ERR_REFUSED: roles, another store, a fence. */
 int sync_stores(struct store *master, struct store *replica, struct sync *sync);
 

@@ -23,6 +23,7 @@ struct stage {
     int works[5];
     unsigned answers;
     unsigned repairs;
+    unsigned caught_up;
     bool working;
     struct buf applying; /* what the last APPLY got */
     unsigned welcomes;
@@ -75,8 +76,14 @@ static void on_repairing(void *context, const char *reason)
     stage->repairs++;
 }
 
-static const struct sink_actions actions = {on_send,  on_work,     on_welcomed,
-                                            on_close, on_answered, on_repairing};
+static void on_caught_up(void *context)
+{
+    struct stage *stage = context;
+    stage->caught_up++;
+}
+
+static const struct sink_actions actions = {on_send,     on_work,      on_welcomed, on_close,
+                                            on_answered, on_repairing, on_caught_up};
 
 static void set_up(struct stage *stage)
 {

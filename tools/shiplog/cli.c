@@ -40,6 +40,7 @@ const struct command commands[] = {
     {"digest", "digest", 0, 0, cmd_digest, false, false, false},
     {"check", "check [--repair]", 0, 0, cmd_check, false, false, false},
     {"status", "status", 0, 0, cmd_status, false, false, false},
+    {"serve", "serve --stdio", 0, 0, cmd_serve, false, false, false},
     {"sync", "sync [--adopt] [--dry-run] SRC DST", 2, 2, cmd_sync, false, true, true},
     {"promote", "promote [--force]", 0, 0, cmd_promote, false, false, false},
     {"demote", "demote [--follow ADDRESS] [--discard]", 0, 0, cmd_demote, false, false, false},

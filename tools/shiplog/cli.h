@@ -99,6 +99,7 @@ int cmd_slots(struct cli *cli);
 int cmd_promote(struct cli *cli);
 int cmd_demote(struct cli *cli);
 int cmd_sync(struct cli *cli);
+int cmd_serve(struct cli *cli);
 int cmd_compact(struct cli *cli);
 int cmd_copy(struct cli *cli);
 
