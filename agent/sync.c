@@ -212,7 +212,7 @@ static int drain(struct tail *tail)
     bool all = false;
     int rc = ERR_OK;
     while (rc == ERR_OK && !all) {
-        struct taken taken;
+        struct taken taken = {0};
         buf_reset(&tail->frames);
         rc = feeder_fill(tail->feeder, FILL_SIZE, &tail->frames, &all);
         tail->sync->wire_bytes += tail->frames.size;
@@ -362,7 +362,8 @@ static int one_round(struct end *master, struct end *replica, struct facts_of_en
 static int run(struct end *master, struct end *replica)
 {
     struct sync *sync = master->sync;
-    struct facts_of_end here, there;
+    struct facts_of_end here = {0};
+    struct facts_of_end there = {0};
     int rc = store_recognise(master->store);
     if (rc == ERR_OK)
         rc = look_at_both(master, replica, &here, &there);

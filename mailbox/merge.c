@@ -661,18 +661,27 @@ static int do_action(struct merging *work, const struct merge_action *action)
     return fail(ERR_INVALID, "unknown action of a merge");
 }
 
+static int do_actions(struct merging *work, bool heals)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < work->plan.count; i++) {
+        bool is_heal = work->plan.actions[i].kind == MERGE_HEAL;
+        if (is_heal == heals)
+            rc = do_action(work, &work->plan.actions[i]);
+    }
+    return rc;
+}
+
 /* Heals first: other actions may be about what they bring back. */
 static int carry_out(struct merging *work)
 {
-    int rc = ERR_OK;
-    for (int healing = 1; healing >= work->session->heal_only; healing--) {
-        for (size_t i = 0; rc == ERR_OK && i < work->plan.count; i++)
-            if ((work->plan.actions[i].kind == MERGE_HEAL) == healing)
-                rc = do_action(work, &work->plan.actions[i]);
-        if (rc == ERR_OK && healing)
-            rc = settle_damage(work);
-    }
-    return rc || work->session->heal_only ? rc : touch(work, &work->touched);
+    int rc = do_actions(work, true);
+    if (rc == ERR_OK)
+        rc = settle_damage(work);
+    if (rc || work->session->heal_only)
+        return rc;
+    rc = do_actions(work, false);
+    return rc ? rc : touch(work, &work->touched);
 }
 
 /* UIDNEXT, UIDVALIDITY and DELETEDMODSEQ become the higher of the two; HIGHESTMODSEQ, which the

@@ -115,10 +115,12 @@ static void shiplog_at(char *where, const char *line, struct answer *answer)
     char copy[512];
     char name[] = "shiplog";
     char *words[WORDS + 4] = {name, "-s", where};
-
+    char *rest;
     size_t count = 3;
+
     snprintf(copy, sizeof copy, "%s", line);
-    for (char *word = strtok(copy, " "); word && count < WORDS + 3; word = strtok(NULL, " "))
+    char *word = strtok_r(copy, " ", &rest);
+    for (; word && count < WORDS + 3; word = strtok_r(NULL, " ", &rest))
         words[count++] = word;
     words[count] = NULL;
     run_command(words, (int)count, answer);

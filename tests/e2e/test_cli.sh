@@ -456,21 +456,22 @@ prints "3${TAB}1048576${TAB}172800${TAB}-${TAB}no" journal retain --entries 3 --
 ok journal retain --entries 1 --age none --slot-bound 1G --archive yes --json
 has '^\{"entries":1,"bytes":1048576,"seconds":null,"slot_bound":1073741824,"archive":true\}$'
 ok mailboxes --at "$((last - 2))"
-cp "$out" then
+cp "$out" past
 ok log
 cp "$out" all
 ok journal archive --keep 3
 archived=$((kept - $("${S[@]}" journal status | cut -f 3)))
-[ "$(cat "$out")" = "$archived$TAB$archived" ] && [ "$archived" -gt 0 ] || die "archived"
+[[ $(<"$out") = "$archived$TAB$archived" && $archived -gt 0 ]] || die "archived"
 ok journal trim
 [ "$(cat "$out")" -gt 0 ] || die "the policy was not carried out"
 prints '' journal verify
 ok mailboxes --at "$((last - 2))"
-cmp -s then "$out" || die "mailboxes as they were, from the archive"
+cmp -s past "$out" || die "mailboxes as they were, from the archive"
 ok log
 cmp -s all "$out" || die "log through the archive"
 refused 3 list INBOX --at 5
-file=$(ls "$work/store/archive" | head -n 1)
+files=("$work"/store/archive/*)
+file=${files[0]##*/}
 printf 'x' | dd of="$work/store/archive/$file" bs=1 seek=120 conv=notrunc status=none
 run 5 "${S[@]}" log
 [ ! -s "$out" ] || die "damaged, but shown"
