@@ -35,7 +35,7 @@ struct rebuild {
     struct merge_other diff;
     struct uidset gone;
     struct mailbox_state_now now;
-    struct header counted;
+    struct uidset damaged; /* rows here that cannot be read */
     bool all_values;
     uint64_t records;
     uint64_t bytes;
@@ -46,6 +46,7 @@ static void rebuild_free(struct rebuild *work)
 {
     merge_other_free(&work->diff);
     uidset_free(&work->gone);
+    uidset_free(&work->damaged);
 }
 
 struct guids {
@@ -304,6 +305,9 @@ static int compare(struct rebuild *work)
     if (rc == ERR_OK)
         rc = ask_differences(work->upstream, work->stop.mailbox, RECORD_WHOLE, 0, UINT32_MAX, &mine,
                              &differing);
+    for (size_t i = 0; rc == ERR_OK && i < work->damaged.count; i++)
+        rc = uidset_add_range(&differing, work->damaged.ranges[i].first,
+                              work->damaged.ranges[i].last);
     if (rc == ERR_OK && differing.count)
         rc = fetch_differing(work, &differing);
     uidset_free(&differing);
@@ -312,6 +316,20 @@ static int compare(struct rebuild *work)
         rc = fetch_changes(work);
     }
     return rc;
+}
+
+/* A row that cannot be read stays for ever unless it is replaced. */
+static bool replaces_damaged(const struct rebuild *work)
+{
+    uint32_t uid;
+    for (uint32_t at = 1; at && uidset_next(&work->damaged, at, &uid); at = uid + 1) {
+        size_t i = 0;
+        while (i < work->diff.count && work->diff.records[i].record.uid != uid)
+            i++;
+        if (i == work->diff.count && !uidset_contains(&work->gone, uid))
+            return false;
+    }
+    return true;
 }
 
 static int apply(struct rebuild *work)
@@ -335,9 +353,10 @@ static int apply(struct rebuild *work)
         .draft_count = count,
         .expunged = &expunged,
     };
-    rc = repair_count(work->store, work->stop.mailbox, &change.counted);
-    if (rc == ERR_CORRUPT)
-        rc = fail(ERR_DIFFERS, "%s", err_message());
+    rc = repair_count(work->store, work->stop.mailbox, &change.counted, &work->damaged);
+    if (rc == ERR_OK && !replaces_damaged(work))
+        rc = fail(ERR_DIFFERS, "mailbox id:%016llx: records that cannot be read",
+                  (unsigned long long)work->stop.mailbox);
     if (rc == ERR_OK)
         rc = repair_apply(work->store, &change);
     work->expunged += rc == ERR_OK ? expunged : 0;

@@ -256,12 +256,19 @@ static int sum_own(struct tx *tx, void *arg)
                        work->sums);
 }
 
+/* Where a base is known, records that changed say so themselves, unless they are damaged. */
+static enum record_item compared_item(const struct mailbox_work *work)
+{
+    bool damaged = work->look.exists && !work->look.sound;
+    return work->base_known && !damaged ? RECORD_IDENTITY : RECORD_WHOLE;
+}
+
 static int own_sums(void *context, const struct uid_range *ranges, size_t count,
                     struct record_sum *sums)
 {
     struct mailbox_work *work = context;
     struct summing summing = {.id = work->id,
-                              .item = work->base_known ? RECORD_IDENTITY : RECORD_WHOLE,
+                              .item = compared_item(work),
                               .base = work->base_master,
                               .ranges = ranges,
                               .count = count,
@@ -273,9 +280,8 @@ static int own_sums(void *context, const struct uid_range *ranges, size_t count,
 static int find_absent(struct mailbox_work *work)
 {
     const struct own_sums mine = {.sums = own_sums, .context = work};
-    int rc = ask_differences(work->taking->follower, work->id,
-                             work->base_known ? RECORD_IDENTITY : RECORD_WHOLE, work->base_replica,
-                             UINT32_MAX, &mine, &work->differing);
+    int rc = ask_differences(work->taking->follower, work->id, compared_item(work),
+                             work->base_replica, UINT32_MAX, &mine, &work->differing);
     return rc ? rc : fetch_uids(work, &work->differing);
 }
 

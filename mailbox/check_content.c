@@ -11,27 +11,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int compare_guids(const void *a, const void *b)
+/* By GUID; of one GUID those of live records come first. */
+static int compare_references(const void *a, const void *b)
 {
-    return guid_compare(a, b);
+    const struct check_reference *x = a;
+    const struct check_reference *y = b;
+    int order = guid_compare(&x->guid, &y->guid);
+    return order ? order : (int)y->live - (int)x->live;
 }
 
-/* How many records refer to it: in the sorted list its references stand together. */
-static uint64_t references(const struct check *check, const struct guid *guid)
+static const struct check_reference *all_references(const struct check *check, size_t *count)
 {
-    const struct guid *all = (const struct guid *)(const void *)check->referred.data;
-    size_t count = check->referred.size / sizeof *all;
+    *count = check->referred.size / sizeof(struct check_reference);
+    return (const struct check_reference *)(const void *)check->referred.data;
+}
+
+/* How many records refer to it: in the sorted list its references stand together. *live: not only
+ * tombstones do. A tombstone may be of a message that only another node ever had. */
+static uint64_t references(const struct check *check, const struct guid *guid, bool *live)
+{
+    size_t count;
+    const struct check_reference *all = all_references(check, &count);
     size_t low = 0, high = count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (guid_compare(&all[middle], guid) < 0)
+        if (guid_compare(&all[middle].guid, guid) < 0)
             low = middle + 1;
         else
             high = middle;
     }
     uint64_t found = 0;
-    while (low + found < count && guid_equal(&all[low + found], guid))
+    while (low + found < count && guid_equal(&all[low + found].guid, guid))
         found++;
+    *live = found > 0 && all[low].live;
     return found;
 }
 
@@ -45,10 +57,11 @@ static int add_content(struct check *check, const struct check_content *content)
 static int mend_row(struct check *check, struct db_cursor *cursor, struct bytes key)
 {
     struct content content = {0};
+    bool live;
     if (!check->repair || key.size != GUID_SIZE)
         return ERR_OK;
     memcpy(content.guid.bytes, key.data, GUID_SIZE);
-    content.references = references(check, &content.guid);
+    content.references = references(check, &content.guid, &live);
     if (content.references)
         return content_put(check->txn, &content);
     return check->lost ? ERR_OK : db_cursor_delete(cursor);
@@ -59,12 +72,13 @@ static int each_guid(struct check *check, struct db_cursor *cursor, struct bytes
 {
     char text[GUID_TEXT_SIZE];
     struct content content;
+    bool live;
     int rc = content_decode(key, value, &content);
     if (rc) {
         rc = check_note(check, "guids", rc);
         return rc ? rc : mend_row(check, cursor, key);
     }
-    uint64_t count = references(check, &content.guid);
+    uint64_t count = references(check, &content.guid, &live);
     guid_print(&content.guid, text);
     if (count != content.references) {
         /* Where records are lost, what they referred to must not be lost as well. */
@@ -75,7 +89,7 @@ static int each_guid(struct check *check, struct db_cursor *cursor, struct bytes
         rc = mend ? content_put(check->txn, &content) : ERR_OK;
     }
     if (rc || content.number == 0) {
-        if (content.number == 0 && count)
+        if (content.number == 0 && live)
             check_wrong(check, false, text, "its content is not here");
         return rc;
     }
@@ -87,21 +101,23 @@ static int each_guid(struct check *check, struct db_cursor *cursor, struct bytes
 /* The other way: every record's GUID has a row. */
 static int check_referred(struct check *check)
 {
-    const struct guid *all = (const struct guid *)(const void *)check->referred.data;
-    size_t count = check->referred.size / sizeof *all;
+    size_t count;
+    const struct check_reference *all = all_references(check, &count);
     for (size_t i = 0; i < count; i++) {
         struct content content;
         char text[GUID_TEXT_SIZE];
-        if (i > 0 && guid_equal(&all[i], &all[i - 1]))
+        const struct guid *guid = &all[i].guid;
+        bool live;
+        if (i > 0 && guid_equal(guid, &all[i - 1].guid))
             continue;
-        int rc = content_get(check->txn, &all[i], &content);
+        int rc = content_get(check->txn, guid, &content);
         if (rc == ERR_OK || rc == ERR_CORRUPT) /* which was noted already */
             continue;
         if (rc != ERR_END)
             return rc;
-        guid_print(&all[i], text);
+        guid_print(guid, text);
         check_wrong(check, check->repair, text, "records refer to it, and it has no row");
-        content = (struct content){.guid = all[i], .references = references(check, &all[i])};
+        content = (struct content){.guid = *guid, .references = references(check, guid, &live)};
         rc = check->repair ? content_put(check->txn, &content) : ERR_OK;
         if (rc)
             return rc;
@@ -243,8 +259,8 @@ static int check_keywords(struct check *check)
 int check_content(struct check *check)
 {
     if (check->referred.size)
-        qsort(check->referred.data, check->referred.size / sizeof(struct guid), sizeof(struct guid),
-              compare_guids);
+        qsort(check->referred.data, check->referred.size / sizeof(struct check_reference),
+              sizeof(struct check_reference), compare_references);
     int rc = check_rows(check, TABLE_GUIDS, each_guid);
     if (rc == ERR_OK)
         rc = check_referred(check);

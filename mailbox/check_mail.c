@@ -130,7 +130,8 @@ static int each_record(struct check *check, struct db_cursor *cursor, struct byt
             box->damaged = true;
         return check_note(check, "records", rc);
     }
-    buf_put(&check->referred, &record.guid, sizeof record.guid);
+    struct check_reference reference = {.guid = record.guid, .live = record_live(&record)};
+    buf_put(&check->referred, &reference, sizeof reference);
     if (check->referred.failed)
         return fail(ERR_NOMEM, "out of memory");
     if (!box) {

@@ -26,6 +26,12 @@ struct check_content {
     bool found;
 };
 
+/* A record's reference to its content. */
+struct check_reference {
+    struct guid guid;
+    bool live; /* no tombstone: what it refers to must be there */
+};
+
 struct check_line {
     char where[72];
     char what[256];
@@ -43,7 +49,7 @@ struct check {
     uint64_t mended;
     struct buf lines;    /* struct check_line: told when no transaction is open any more */
     struct buf boxes;    /* struct check_box by number */
-    struct buf referred; /* struct guid, one for each record; sorted */
+    struct buf referred; /* struct check_reference, one for each record; sorted */
     struct buf stored;   /* struct check_content by number */
     struct buf keywords; /* u64, sets that records use */
     uint64_t meta;       /* sum of the store's own values */

@@ -6,40 +6,48 @@
 
 #define BATCH 64u
 
-int count_mailbox(struct db_txn *txn, const struct header *header, struct header *counted)
+static void count_one(const struct record *record, struct header *counted)
+{
+    if (!record_live(record)) {
+        counted->tombstones++;
+        return;
+    }
+    counted->items += record_digest(record);
+    counted->messages++;
+    counted->bytes += record->size;
+    counted->unseen += !(record->flags & FLAG_SEEN);
+}
+
+int count_records(struct db_txn *txn, const struct header *header, struct header *counted,
+                  struct uidset *damaged)
 {
     struct record records[BATCH];
     size_t count = BATCH;
-    struct buf row = {0};
-    struct bytes user, key;
-    struct versioned value;
-    struct uidset uids = {0};
     int rc = ERR_OK;
     *counted = (struct header){0};
     for (uint32_t from = 1; rc == ERR_OK && count == BATCH && from;) {
         rc = record_batch(txn, header->number, from, records, BATCH, &count);
-        for (size_t i = 0; rc == ERR_OK && i < count; i++) {
-            if (!record_live(&records[i])) {
-                counted->tombstones++;
-                continue;
-            }
-            counted->items += record_digest(&records[i]);
-            counted->messages++;
-            counted->bytes += records[i].size;
-            counted->unseen += !(records[i].flags & FLAG_SEEN);
-        }
+        for (size_t i = 0; i < count; i++)
+            count_one(&records[i], counted);
         from = count ? records[count - 1].uid + 1 : 0;
+        if (rc == ERR_CORRUPT && damaged && records[count].uid) {
+            rc = uidset_add(damaged, records[count].uid);
+            from = records[count].uid + 1;
+            count = BATCH;
+        }
     }
-    while (rc == ERR_OK && (rc = seen_next(txn, header->id, &row, &user, &uids, &value)) == ERR_OK)
-        counted->items += seen_digest(user, &uids, value.version);
-    buf_reset(&row);
-    if (rc == ERR_END)
-        rc = ERR_OK;
-    while (rc == ERR_OK && (rc = meta_next(txn, header->id, &row, &user, &key, &value)) == ERR_OK)
-        counted->items += meta_digest(user, key, &value);
-    uidset_free(&uids);
-    buf_free(&row);
-    return rc == ERR_END ? ERR_OK : rc;
+    return rc;
+}
+
+int count_mailbox(struct db_txn *txn, const struct header *header, struct header *counted)
+{
+    uint64_t items, rows;
+    int rc = count_records(txn, header, counted, NULL);
+    if (rc == ERR_OK)
+        rc = values_digest(txn, header->id, &items, &rows);
+    if (rc == ERR_OK)
+        counted->items += items;
+    return rc;
 }
 
 int count_proves(struct db_txn *txn, const struct header *header, bool *sound)

@@ -2,8 +2,15 @@
 #ifndef SHIPLOG_MAILBOX_COUNT_H
 #define SHIPLOG_MAILBOX_COUNT_H
 
+#include "base/uidset.h"
 #include "mailbox/header.h"
 
+/* Goes over all records: messages, unseen, bytes, tombstones and items of *counted; the rest of it
+ * is 0. A row that cannot be read is left out and added to `damaged`; ERR_CORRUPT when that is
+ * NULL.
+ */
+int count_records(struct db_txn *txn, const struct header *header, struct header *counted,
+                  struct uidset *damaged);
 /* Goes over all records, seen sets and meta values: messages, unseen, bytes, tombstones and items
  * of *counted; the rest of it is 0. ERR_CORRUPT: a row cannot be read. */
 int count_mailbox(struct db_txn *txn, const struct header *header, struct header *counted);

@@ -361,17 +361,14 @@ static int keep_existing(struct merging *work, struct uidset *uids)
     for (uint32_t from = 1; rc == ERR_OK && from && uidset_next(uids, from, &uid);) {
         size_t count;
         rc = record_batch(work->tx->db, work->box->header.number, uid, records, BATCH, &count);
-        if (rc == ERR_CORRUPT && count == 0) {
-            /* Damaged: as if it were not there. */
-            from = uid + 1;
+        from = count ? records[count - 1].uid + 1 : 0;
+        if (rc == ERR_CORRUPT && records[count].uid) { /* as if it were not there */
+            from = records[count].uid + 1;
             rc = ERR_OK;
-            continue;
         }
-        rc = rc == ERR_CORRUPT ? ERR_OK : rc;
         for (size_t i = 0; rc == ERR_OK && i < count; i++)
             if (uidset_contains(uids, records[i].uid))
                 rc = uidset_add(&kept, records[i].uid);
-        from = count ? records[count - 1].uid + 1 : 0;
     }
     uidset_free(uids);
     *uids = kept;

@@ -73,9 +73,9 @@ static uint32_t checksum(const uint8_t key[KEY_SIZE], const uint8_t *stored)
 int record_decode(struct bytes key, struct bytes value, struct record *record)
 {
     const uint8_t *at = value.data;
+    record->uid = key.size == KEY_SIZE ? load_be32(key.data + 4) : 0;
     if (key.size != KEY_SIZE || value.size != STORED_SIZE)
         return fail(ERR_CORRUPT, "record: of a wrong size");
-    record->uid = load_be32(key.data + 4);
     if (load_u32(at + AT_CRC) != checksum(key.data, at))
         return fail(ERR_CORRUPT, "record of mailbox number %u, UID %u: CRC-32 does not match",
                     load_be32(key.data), record->uid);

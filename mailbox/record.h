@@ -56,7 +56,9 @@ int record_sums(struct db_txn *txn, uint32_t number, enum record_item item, uint
 int record_changed(struct db_txn *txn, uint32_t number, uint64_t since, uint32_t first,
                    uint32_t last, size_t most, struct uidset *uids);
 /* Copies out up to `most` records of UID `first` and above, tombstones included, in UID order.
- * *count may be less than `most` only at the end of the mailbox. */
+ * *count may be less than `most` only at the end of the mailbox. ERR_CORRUPT: the row behind the
+ * *count that were read cannot be, and records[*count].uid is its UID, 0 if not even that is
+ * readable. */
 int record_batch(struct db_txn *txn, uint32_t number, uint32_t first, struct record *records,
                  size_t most, size_t *count);
 

@@ -526,6 +526,8 @@ static int put_records(struct tx *tx, struct box *box, const struct merge_other 
         rc = record_get(tx->db, number, uid, &before);
         if (rc == ERR_OK)
             rc = apply_record(tx, box, &before, NULL);
+        else if (rc == ERR_CORRUPT)
+            rc = record_delete(tx->db, number, uid);
         else if (rc == ERR_END)
             rc = ERR_OK;
     }
@@ -564,29 +566,15 @@ static int put_meta(struct tx *tx, uint64_t id, uint64_t *items, const struct me
     return meta_put(tx->db, id, user, key, &after);
 }
 
-/* The upstream's values are all that there are. */
-static int remove_values(struct tx *tx, struct header *header)
-{
-    struct buf row = {0};
-    struct bytes user, key;
-    struct uidset seen = {0};
-    struct versioned value;
-    int rc;
-    while ((rc = seen_next(tx->db, header->id, &row, &user, &seen, &value)) == ERR_OK)
-        header->items -= seen_digest(user, &seen, value.version);
-    buf_reset(&row);
-    if (rc == ERR_END)
-        while ((rc = meta_next(tx->db, header->id, &row, &user, &key, &value)) == ERR_OK)
-            header->items -= meta_digest(user, key, &value);
-    buf_free(&row);
-    uidset_free(&seen);
-    return rc == ERR_END ? values_delete_all(tx->db, header->id) : rc;
-}
-
 static int put_values(struct tx *tx, struct box *box, const struct repair_change *change)
 {
     const struct merge_other *other = change->other;
-    int rc = change->all_values ? remove_values(tx, &box->header) : ERR_OK;
+    uint64_t items = 0, rows;
+    int rc = change->all_values ? values_delete_all(tx->db, box->header.id)
+                                : values_digest(tx->db, box->header.id, &items, &rows);
+    if (rc == ERR_CORRUPT)
+        rc = fail(ERR_DIFFERS, "%s", err_message());
+    box->header.items += items;
     for (size_t i = 0; rc == ERR_OK && i < other->seen_count; i++)
         rc = put_seen(tx, &box->header, &other->seen[i]);
     for (size_t i = 0; rc == ERR_OK && i < other->meta_count; i++)
@@ -686,6 +674,7 @@ struct aside {
     size_t draft_count;
     uint64_t *expunged;
     struct header *counted;
+    struct uidset *damaged;
 };
 
 static int begin_aside(struct tx *tx, void *arg)
@@ -720,12 +709,10 @@ static int copy_aside(struct tx *tx, void *arg)
     int rc = header_get(tx->db, work->mailbox, &header);
     for (unsigned copied = 0; rc == ERR_OK && from && copied < COPY_BATCH; copied += BATCH) {
         rc = record_batch(tx->db, header.number, from, records, BATCH, &count);
-        if (rc == ERR_CORRUPT) {
-            /* A record that cannot be read is not taken along: it is fetched. */
+        from = count == BATCH ? records[count - 1].uid + 1 : 0;
+        if (rc == ERR_CORRUPT && records[count].uid) { /* it is not taken along, but fetched */
+            from = records[count].uid + 1;
             rc = ERR_OK;
-            from = (count ? records[count - 1].uid : from) + 1;
-        } else {
-            from = count == BATCH ? records[count - 1].uid + 1 : 0;
         }
         for (size_t i = 0; rc == ERR_OK && i < count; i++) {
             rc = record_put(tx->db, work->number, &records[i]);
@@ -781,12 +768,14 @@ static int count_rows(struct tx *tx, void *arg)
     rc = stop_get(tx->db, work->mailbox, &stop);
     if (rc == ERR_OK && stop.aside)
         header.number = stop.aside;
-    return rc ? rc : count_mailbox(tx->db, &header, work->counted);
+    uidset_clear(work->damaged);
+    return rc ? rc : count_records(tx->db, &header, work->counted, work->damaged);
 }
 
-int repair_count(struct store *store, uint64_t mailbox, struct header *counted)
+int repair_count(struct store *store, uint64_t mailbox, struct header *counted,
+                 struct uidset *damaged)
 {
-    struct aside work = {.mailbox = mailbox, .counted = counted};
+    struct aside work = {.mailbox = mailbox, .counted = counted, .damaged = damaged};
     return store_read(store, count_rows, &work);
 }
 

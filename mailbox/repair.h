@@ -62,7 +62,7 @@ struct repair_change {
     bool all_values;                 /* values that are not in `other` are removed */
     struct draft **drafts;           /* content that came with it */
     size_t draft_count;
-    /* The counts of the rows as they were read before; nobody changes a stopped mailbox. */
+    /* What repair_count() said; nobody changes a stopped mailbox. */
     struct header counted;
     uint64_t *expunged; /* is set to how many live messages went; may be NULL */
 };
@@ -80,8 +80,10 @@ int repair_put_aside(struct store *store, uint32_t number, const struct merge_ot
                      const struct uidset *gone, struct draft **drafts, size_t draft_count,
                      uint64_t *expunged);
 
-/* Counts of the rows that repair_apply() will change: under the number aside, if there is one. */
-int repair_count(struct store *store, uint64_t mailbox, struct header *counted);
+/* Counts of the records that repair_apply() will change: under the number aside, if there is one.
+ * `damaged` is set to those that cannot be read and are not in the counts. */
+int repair_count(struct store *store, uint64_t mailbox, struct header *counted,
+                 struct uidset *damaged);
 
 /* The mailbox does not exist at the upstream: it goes. */
 int repair_remove(struct store *store, uint64_t mailbox);

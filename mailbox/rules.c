@@ -370,6 +370,26 @@ static bool by_f_lost_at_other(const struct merge *merge, const struct pair *pai
            pair->uid < merge->ends[OTHER(end)]->uidnext;
 }
 
+static bool same_record(const struct merge_record *a, const struct merge_record *b)
+{
+    const struct record *x = &a->record;
+    const struct record *y = &b->record;
+    return x->flags == y->flags && x->modseq == y->modseq && x->changed == y->changed &&
+           x->size == y->size && x->internal_date == y->internal_date &&
+           x->save_date == y->save_date && x->append_modseq == y->append_modseq &&
+           bytes_equal(a->keywords, b->keywords);
+}
+
+/* Nobody changed it, and yet it is not the same at both ends: R's is the one that is proven. */
+static bool by_f_spoilt_at_master(const struct merge *merge, const struct pair *pair)
+{
+    const struct merge_record *m = pair->side[M].record;
+    const struct merge_record *r = pair->side[R].record;
+    return same_bases(merge) && !merge->ends[M]->sound && merge->ends[R]->sound &&
+           by_f_live_at_both(merge, pair) && !changed(merge, M, m) && !changed(merge, R, r) &&
+           !same_record(m, r);
+}
+
 static bool one_message(const struct merge *merge, const struct pair *pair)
 {
     return both_live(pair) && same_message(merge, pair);
@@ -429,8 +449,8 @@ static bool tombstone_by_f(const struct merge *merge, const struct pair *pair)
     return true;
 }
 
-/* Row 5 is no row of its own: join() goes over what rows 6 to 9 have caught. LOST stands between 2
- * and 3. */
+/* Row 5 is no row of its own: join() goes over what rows 6 to 9 have caught. LOST is no row either,
+ * but damage, which is seen before it can be taken for a change. */
 enum { LOST = 0 };
 
 struct row {
@@ -440,6 +460,7 @@ struct row {
 };
 
 static const struct row rows[] = {
+    {LOST, by_f_spoilt_at_master, {KEEP, KEEP}},
     {1, by_f_live_at_both, {KEEP, JOIN}},
     {2, by_f_dead_at_other, {DIE, DIE}}, /* or what carry() says */
     {LOST, by_f_lost_at_other, {KEEP, KEEP}},
@@ -916,6 +937,8 @@ static int emit_pair(const struct merge *merge, const struct pair *pair)
     }
     if (rc)
         return rc;
+    if (m->live && r->live && pair->row->number == LOST)
+        return ERR_OK; /* the heal says it all */
     if (m->live)
         return emit_live(merge, pair);
     return m->record ? emit_tombstone(merge, pair) : emit_absent(merge, pair);

@@ -51,8 +51,8 @@ struct merge_input {
 /* In the order in which a plan has them: whoever reads a record comes before whoever overwrites it.
  */
 enum merge_kind {
-    MERGE_HEAL, /* M lost `uid` by damage: R's record `from` goes back under it, with its
-                       append modseq: it is the message that it was */
+    MERGE_HEAL, /* M lost `uid` by damage, or has it spoilt: R's record `from` goes back under it,
+                   with its append modseq: it is the message that it was */
     MERGE_ADD,  /* R's message `from` is appended at M as `uid` with `system`, `keywords`. It is R's
                    own UID, or a new one (then R's old UID has an action of its own, if M does
                    not have it as a tombstone with a successor already) */
@@ -87,8 +87,8 @@ struct merge_plan {
     uint64_t renumbered;  /* messages of either end that go on under another UID */
     uint64_t copied_back; /* R's messages that were added to M */
     uint64_t expunged;    /* live messages of either end that die here without going on */
-    uint64_t damaged; /* records that one end had lost without evidence of an expunge: R's (it gets
-                         them back when it is made equal) and M's (MERGE_HEAL) */
+    uint64_t damaged; /* records that one end had lost without evidence of an expunge, or spoilt:
+                         R's (it gets them back when it is made equal) and M's (MERGE_HEAL) */
 };
 
 /* ERR_NOMEM; ERR_REFUSED: UIDs are used up; ERR_CORRUPT: a list is not in UID order. After an error
