@@ -1034,7 +1034,9 @@ static size_t choose_marks(const struct merge_session *session, uint64_t mailbox
     return count;
 }
 
-static int write_mark(struct tx *tx, struct box *box, const struct merge_session *session)
+/* The mark raises HIGHESTMODSEQ where nothing else did so above the replica's. */
+static int write_mark(struct tx *tx, struct box *box, const struct merge_session *session,
+                      uint64_t highestmodseq)
 {
     struct change *change;
     struct buf body = {0};
@@ -1042,11 +1044,12 @@ static int write_mark(struct tx *tx, struct box *box, const struct merge_session
     if (!marks)
         return fail(ERR_NOMEM, "out of memory");
     int rc = edit_begin(tx, box, ENTRY_MARK, &change);
+    bool raise = box && box->header.facts.highestmodseq < highestmodseq;
     if (rc == ERR_OK) {
         size_t count = choose_marks(session, change->mailbox, marks);
         mark_body_encode(marks, count, session->epochs, session->epoch_count, &body);
         change->mark = buf_view(&body);
-        rc = body.failed ? fail(ERR_NOMEM, "out of memory") : edit_finish(tx, box, change, false);
+        rc = body.failed ? fail(ERR_NOMEM, "out of memory") : edit_finish(tx, box, change, raise);
     }
     free(marks);
     buf_free(&body);
@@ -1096,7 +1099,8 @@ static int merge_box(struct merging *work)
                                          .expunged = work->plan.expunged,
                                          .damaged = work->plan.damaged};
     if (rc == ERR_OK && !work->session->heal_only)
-        rc = write_mark(tx, work->box, work->session);
+        rc = write_mark(tx, work->box, work->session,
+                        work->other->header.facts.highestmodseq);
     return rc;
 }
 
@@ -1185,7 +1189,7 @@ int merge_discard(struct store *store, struct merge_session *session, uint64_t m
 
 static int finish(struct tx *tx, void *arg)
 {
-    return write_mark(tx, NULL, arg);
+    return write_mark(tx, NULL, arg, 0);
 }
 
 int merge_finish(struct store *store, struct merge_session *session)
