@@ -24,6 +24,7 @@
 #include <string.h>
 
 #define DRAFT_MEMORY (4u << 20) /* bytes of content that wait in memory */
+#define PASSES_MOST 64u         /* over a mailbox that changes meanwhile */
 
 struct taking {
     struct store *store;
@@ -36,6 +37,8 @@ struct taking {
     struct merge_session session;
     struct epoch *foreign; /* the follower's epochs that are not known here */
     size_t foreign_count;
+    struct mark *taken; /* its marks that are not known here */
+    size_t taken_count;
     uint64_t *candidates; /* mailboxes that may have to be merged */
     size_t candidate_count;
     bool store_values; /* the store's own values changed there */
@@ -47,6 +50,7 @@ static void taking_free(struct taking *work)
     branch_free(&work->mine);
     branch_free(&work->theirs);
     free(work->foreign);
+    free(work->taken);
     free(work->candidates);
 }
 
@@ -190,14 +194,21 @@ struct mailbox_work {
     size_t draft_count;
 };
 
+static void close_drafts(struct mailbox_work *work)
+{
+    for (size_t i = 0; i < work->draft_count; i++)
+        draft_close(work->drafts[i]);
+    free(work->drafts);
+    work->drafts = NULL;
+    work->draft_count = 0;
+}
+
 static void mailbox_work_free(struct mailbox_work *work)
 {
     merge_other_free(&work->other);
     merge_look_free(&work->look);
     uidset_free(&work->differing);
-    for (size_t i = 0; i < work->draft_count; i++)
-        draft_close(work->drafts[i]);
-    free(work->drafts);
+    close_drafts(work);
 }
 
 static int take_record(const struct record_line *line, void *arg)
@@ -256,11 +267,13 @@ static int sum_own(struct tx *tx, void *arg)
                        work->sums);
 }
 
-/* Where a base is known, records that changed say so themselves, unless they are damaged. */
+/* Where both share one base, records that changed since say so themselves, unless they are
+ * damaged. */
 static enum record_item compared_item(const struct mailbox_work *work)
 {
     bool damaged = work->look.exists && !work->look.sound;
-    return work->base_known && !damaged ? RECORD_IDENTITY : RECORD_WHOLE;
+    bool shared = work->base_known && work->base_master == work->base_replica;
+    return shared && !damaged ? RECORD_IDENTITY : RECORD_WHOLE;
 }
 
 static int own_sums(void *context, const struct uid_range *ranges, size_t count,
@@ -351,7 +364,8 @@ static int fetch_records(struct mailbox_work *work, bool all)
                                         work->base_replica, take_record, work, NULL, NULL)
                           : ERR_OK;
     bool absence = !work->base_known || !work->other.sound || !work->look.sound ||
-                   forgotten > work->base_replica || work->look.forgotten > work->base_master;
+                   work->base_master != work->base_replica || forgotten > work->base_replica ||
+                   work->look.forgotten > work->base_master;
     if (rc == ERR_OK && work->look.exists && absence)
         rc = find_absent(work);
     if (rc == ERR_OK && work->base_known)
@@ -390,6 +404,7 @@ static int by_guid(const void *a, const void *b)
 static int fetch_content(struct mailbox_work *work)
 {
     struct lacking lacking = {.other = &work->other};
+    close_drafts(work);
     lacking.guids = malloc((work->other.count + 1) * sizeof *lacking.guids);
     int rc = lacking.guids ? store_read(work->taking->store, find_lacking, &lacking)
                            : fail(ERR_NOMEM, "out of memory");
@@ -402,6 +417,7 @@ static int fetch_content(struct mailbox_work *work)
     work->drafts = calloc(kept + 1, sizeof(struct draft *));
     if (rc == ERR_OK && !work->drafts)
         rc = fail(ERR_NOMEM, "out of memory");
+    work->draft_count = work->drafts ? kept : 0;
     for (size_t at = 0; rc == ERR_OK && at < kept; at += ASK_CONTENT_MAX) {
         size_t some = kept - at < ASK_CONTENT_MAX ? kept - at : ASK_CONTENT_MAX;
         rc = ask_content(work->taking->follower, store_db(work->taking->store), lacking.guids + at,
@@ -413,6 +429,7 @@ static int fetch_content(struct mailbox_work *work)
     if (rc)
         return rc;
     /* Those that the follower has not got either are left out. */
+    work->draft_count = 0;
     for (size_t i = 0; i < kept; i++)
         if (work->drafts[i])
             work->drafts[work->draft_count++] = work->drafts[i];
@@ -432,6 +449,15 @@ static int is_name_taken(struct tx *tx, void *arg)
     int rc = header_id_of(tx_db(tx), &work->other->header.facts.name, &id);
     work->taken = rc == ERR_OK;
     return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* Records of which the follower changed nothing came along because the master did. */
+static bool has_changed_mail(const struct mailbox_work *work)
+{
+    bool changed = work->other.seen_count > 0 || work->other.meta_count > 0;
+    for (size_t i = 0; i < work->other.count && !changed; i++)
+        changed = work->other.records[i].record.modseq > work->base_replica;
+    return changed;
 }
 
 static int fetch_mailbox(struct mailbox_work *work)
@@ -461,8 +487,7 @@ static int fetch_mailbox(struct mailbox_work *work)
         rc = ask_values(follower, work->id,
                         work->look.exists && work->base_known ? work->base_replica : 0,
                         work->base_known ? work->base_replica : 0, &work->other, NULL);
-    work->other.mail =
-        work->other.count > 0 || work->other.seen_count > 0 || work->other.meta_count > 0;
+    work->other.mail = has_changed_mail(work);
     merge_other_sort(&work->other);
     return rc;
 }
@@ -479,28 +504,46 @@ static int tell(struct taking *work, uint64_t id, const char *name,
     return *name ? plan_add(work->plan, &line) : ERR_OK;
 }
 
+/* What the master has may have changed since it was looked at: then more is fetched. */
+static int merge_fetched(struct mailbox_work *work, struct merge_counts *counts,
+                         char name[NAME_TEXT_SIZE])
+{
+    struct taking *taking = work->taking;
+    struct uidset unknown = {0};
+    int rc = ERR_BUSY;
+    for (unsigned pass = 0; rc == ERR_BUSY && pass < PASSES_MOST; pass++) {
+        rc = fetch_uids(work, &unknown);
+        merge_other_sort(&work->other);
+        if (rc == ERR_OK && !taking->options->dry_run)
+            rc = fetch_content(work);
+        if (rc == ERR_OK)
+            rc = merge_mailbox(taking->store, &taking->session, &work->other, &work->look,
+                               work->drafts, work->draft_count, counts, name, &unknown);
+    }
+    uidset_free(&unknown);
+    return rc;
+}
+
 static int take_mailbox(struct taking *taking, uint64_t id)
 {
     struct mailbox_work work = {.taking = taking, .id = id};
     struct merge_counts counts = {0};
     char name[NAME_TEXT_SIZE] = "";
-    work.base_known = taking->fork.base_known;
     struct fork_bases bases;
     int rc = fork_bases(&taking->fork, &taking->mine, &taking->theirs, id, &bases);
+    if (rc)
+        return rc;
+    work.base_known = taking->fork.base_known;
     work.base_master = bases.master;
     work.base_replica = bases.replica;
-    if (rc == ERR_OK)
-        rc = fetch_mailbox(&work);
-    if (rc == ERR_OK && !taking->options->dry_run)
-        rc = fetch_content(&work);
+    rc = fetch_mailbox(&work);
     taking->session.base_known = work.base_known;
     taking->session.base_master = work.base_master;
     taking->session.base_replica = work.base_replica;
     taking->session.master_merged = bases.master_merged;
     taking->session.replica_merged = bases.replica_merged;
     if (rc == ERR_OK)
-        rc = merge_mailbox(taking->store, &taking->session, &work.other, &work.look, work.drafts,
-                           work.draft_count, &counts, name);
+        rc = merge_fetched(&work, &counts, name);
     if (rc == ERR_OK)
         rc = tell(taking, id, name, &counts);
     mailbox_work_free(&work);
@@ -519,7 +562,7 @@ static int take_store_values(struct taking *taking)
     taking->session.base_replica = taking->fork.bases.replica;
     if (rc == ERR_OK && work.other.meta_count)
         rc = merge_mailbox(taking->store, &taking->session, &work.other, &work.look, NULL, 0,
-                           &counts, name);
+                           &counts, name, NULL);
     mailbox_work_free(&work);
     return rc;
 }
@@ -557,11 +600,35 @@ static int find_foreign(struct taking *work)
     return ERR_OK;
 }
 
+static bool same_mark(const struct mark *a, const struct mark *b)
+{
+    return a->mailbox == b->mailbox && a->modseq == b->modseq &&
+           epoch_compare(a->epoch, b->epoch) == 0 && position_equal(a->taken, b->taken);
+}
+
+static int find_taken(struct taking *work)
+{
+    work->taken = calloc(work->theirs.mark_count + 1, sizeof *work->taken);
+    if (!work->taken)
+        return fail(ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < work->theirs.mark_count; i++) {
+        size_t k = 0;
+        while (k < work->mine.mark_count &&
+               !same_mark(&work->mine.marks[k], &work->theirs.marks[i]))
+            k++;
+        if (k == work->mine.mark_count && work->fork.same_store)
+            work->taken[work->taken_count++] = work->theirs.marks[i];
+    }
+    return ERR_OK;
+}
+
 static int merge(struct taking *work)
 {
     int rc = ask_mailboxes(work->follower, UINT64_MAX, consider, work);
     if (rc == ERR_OK)
         rc = find_foreign(work);
+    if (rc == ERR_OK)
+        rc = find_taken(work);
     bool own = !work->fork.on_journal && !work->fork.taken && work->theirs.store_id;
     work->session =
         (struct merge_session){.dry_run = work->options->dry_run,
@@ -570,6 +637,8 @@ static int merge(struct taking *work)
                                .position = work->theirs.last,
                                .epochs = work->foreign,
                                .epoch_count = work->foreign_count,
+                               .marks = work->taken,
+                               .mark_count = work->taken_count,
                                .report = work->options->dry_run ? work->options->report : NULL,
                                .arg = work->options->arg};
     if (rc || (!work->candidate_count && !own))

@@ -170,6 +170,7 @@ struct merging {
     struct merge_plan plan;
     struct uidset touched;
     struct uidset healed;
+    struct uidset *unknown; /* see merge_mailbox() */
 };
 
 static void run_free(struct merging *work)
@@ -312,6 +313,12 @@ static int add_mine(struct merging *work, const struct record *record,
     return rc;
 }
 
+/* Where the message of a tombstone went: of two that died under one UID, one went beside it. */
+static int add_successor(struct uidset *uids, uint32_t uid)
+{
+    return uidset_add_range(uids, uid > 1 ? uid - 1 : uid, uid < UINT32_MAX ? uid + 1 : uid);
+}
+
 /* Adds a UID and those under which its message went on. */
 static int add_with_successors(struct merging *work, struct uidset *uids, uint32_t uid)
 {
@@ -324,9 +331,24 @@ static int add_with_successors(struct merging *work, struct uidset *uids, uint32
         if (rc || record_live(&record) || !record.successor)
             return rc;
         uid = record.successor;
-        rc = uidset_add(uids, uid);
+        rc = add_successor(uids, uid);
     }
     return rc;
+}
+
+/* All that is compared here must have been fetched. */
+static int find_unknown(struct merging *work, const struct uidset *uids)
+{
+    const struct uidset *looked = &work->other->looked;
+    uint32_t end = work->other->header.facts.uidnext;
+    int rc = uidset_copy(work->unknown, uids);
+    if (rc == ERR_OK && end)
+        rc = uidset_remove_range(work->unknown, end, UINT32_MAX);
+    for (size_t i = 0; rc == ERR_OK && i < looked->count; i++)
+        rc = uidset_remove_range(work->unknown, looked->ranges[i].first, looked->ranges[i].last);
+    return rc == ERR_OK && work->unknown->count
+               ? fail(ERR_BUSY, "a merge: more messages matter than were looked at")
+               : rc;
 }
 
 static int collect_uids(struct merging *work, struct uidset *uids)
@@ -342,13 +364,17 @@ static int collect_uids(struct merging *work, struct uidset *uids)
     for (size_t i = 0; rc == ERR_OK && i < since.count; i++)
         rc = uidset_add_range(uids, since.ranges[i].first, since.ranges[i].last);
     uidset_clear(&since);
-    for (size_t i = 0; rc == ERR_OK && i < other->count; i++)
-        rc = uidset_add(&since, other->records[i].record.uid);
+    for (size_t i = 0; rc == ERR_OK && i < other->count; i++) {
+        const struct record *record = &other->records[i].record;
+        rc = uidset_add(&since, record->uid);
+        if (rc == ERR_OK && record->successor)
+            rc = add_successor(&since, record->successor);
+    }
     uint32_t uid;
     for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(&since, at, &uid); at = uid + 1)
         rc = add_with_successors(work, uids, uid);
     uidset_free(&since);
-    return rc;
+    return rc ? rc : find_unknown(work, uids);
 }
 
 /* Keeps of `uids` those that have a record here: the rest may span much. */
@@ -412,23 +438,26 @@ static int make_plan(struct merging *work)
     const struct header *theirs = &other->header;
     uint64_t forgotten =
         mine->floor > mine->facts.deletedmodseq ? mine->floor : mine->facts.deletedmodseq;
-    struct merge_input input = {.master = {.records = work->mine.records,
-                                           .count = work->mine.count,
-                                           .uidnext = mine->facts.uidnext,
-                                           .base = work->session->base_master,
-                                           .merged = work->session->master_merged,
-                                           .forgotten = forgotten,
-                                           .sound = !work->look->exists || work->look->sound},
-                                .replica = {.records = other->records,
-                                            .count = other->count,
-                                            .uidnext = theirs->facts.uidnext,
-                                            .base = work->session->base_replica,
-                                            .merged = work->session->replica_merged,
-                                            .forgotten = theirs->floor > theirs->facts.deletedmodseq
-                                                             ? theirs->floor
-                                                             : theirs->facts.deletedmodseq,
-                                            .sound = other->sound},
-                                .base_known = work->session->base_known};
+    struct merge_input input = {
+        .master = {.records = work->mine.records,
+                   .count = work->mine.count,
+                   .uidnext = mine->facts.uidnext,
+                   .base = work->session->base_master,
+                   .base_uidnext = work->master_known ? work->master_before.uidnext : 0,
+                   .forgotten = forgotten,
+                   .merged = work->session->master_merged,
+                   .sound = !work->look->exists || work->look->sound},
+        .replica = {.records = other->records,
+                    .count = other->count,
+                    .uidnext = theirs->facts.uidnext,
+                    .base = work->session->base_replica,
+                    .base_uidnext = other->facts_known ? other->facts_before.uidnext : 0,
+                    .merged = work->session->replica_merged,
+                    .forgotten = theirs->floor > theirs->facts.deletedmodseq
+                                     ? theirs->floor
+                                     : theirs->facts.deletedmodseq,
+                    .sound = other->sound},
+        .base_known = work->session->base_known};
     return work->independent ? merge_plan_independent(&input, &work->plan)
                              : merge_plan_make(&input, &work->plan);
 }
@@ -1099,8 +1128,7 @@ static int merge_box(struct merging *work)
                                          .expunged = work->plan.expunged,
                                          .damaged = work->plan.damaged};
     if (rc == ERR_OK && !work->session->heal_only)
-        rc = write_mark(tx, work->box, work->session,
-                        work->other->header.facts.highestmodseq);
+        rc = write_mark(tx, work->box, work->session, work->other->header.facts.highestmodseq);
     return rc;
 }
 
@@ -1131,23 +1159,26 @@ static int merge_one(struct tx *tx, void *arg)
 int merge_mailbox(struct store *store, struct merge_session *session,
                   const struct merge_other *other, const struct merge_look *found,
                   struct draft **drafts, size_t draft_count, struct merge_counts *counts,
-                  char name[NAME_TEXT_SIZE])
+                  char name[NAME_TEXT_SIZE], struct uidset *unknown)
 {
     struct merging work = {.store = store,
                            .session = session,
                            .other = other,
                            .look = found,
                            .drafts = drafts,
-                           .draft_count = draft_count};
+                           .draft_count = draft_count,
+                           .unknown = unknown};
     int rc = store_commit(store, merge_one, &work, NULL);
     if (rc == ERR_NO && session->dry_run)
         rc = ERR_OK;
     else if (rc == ERR_OK)
         session->opened = work.opened;
-    counts->renumbered += work.counts.renumbered;
-    counts->copied_back += work.counts.copied_back;
-    counts->expunged += work.counts.expunged;
-    counts->damaged += work.counts.damaged;
+    if (rc == ERR_OK) {
+        counts->renumbered += work.counts.renumbered;
+        counts->copied_back += work.counts.copied_back;
+        counts->expunged += work.counts.expunged;
+        counts->damaged += work.counts.damaged;
+    }
     memcpy(name, work.name, sizeof work.name);
     run_free(&work);
     return rc;

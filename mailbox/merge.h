@@ -69,6 +69,8 @@ struct merge_session {
     uint64_t base_master;  /* the master's last entry that the replica knows, or what it took in */
     uint64_t base_replica; /* the replica's last entry that the master knows */
     bool base_known;
+    bool merged_master; /* either end has taken in another node after its base */
+    bool merged_replica;
     bool dry_run; /* nothing is committed */
     bool
         heal_only; /* the replica changed nothing: only what the master lost by damage comes back */
@@ -100,11 +102,12 @@ int merge_look(struct store *store, uint64_t mailbox, uint64_t base, struct merg
 void merge_look_free(struct merge_look *look);
 
 /* Takes it in. `drafts`: content that the master lacked. *counts is added to. `name` gets the name
- * that it has at the master. */
+ * that it has at the master. ERR_BUSY: what the replica has under the UIDs `unknown` matters, too:
+ * the master's users changed them meanwhile, or messages went on under them; nothing was done. */
 int merge_mailbox(struct store *store, struct merge_session *session,
                   const struct merge_other *other, const struct merge_look *look,
                   struct draft **drafts, size_t draft_count, struct merge_counts *counts,
-                  char name[NAME_TEXT_SIZE]);
+                  char name[NAME_TEXT_SIZE], struct uidset *unknown);
 /* Instead: what the replica did to this mailbox is thrown away. Its clients may have seen what the
  * master's never will, so UIDVALIDITY is raised. */
 int merge_discard(struct store *store, struct merge_session *session, uint64_t mailbox);

@@ -164,7 +164,7 @@ sync() {
     local want=$1 code=0
     "$bin/shiplog" sync "${@:4}" "$work/$2" "$work/$3" >"$out" 2>"$err" || code=$?
     [ "$code" -eq "$want" ] || die "exit code $code, not $want: sync ${*:4} $2 $3"
-    IFS=$'\t' read -r _ tier reason sent renumbered copied_back expunged wire_bytes position aside < <(tail -n 1 "$out")
+    IFS=$'\t' read -r _ tier reason sent renumbered copied_back expunged wire_bytes position aside < <(tail -n 1 "$out") || true
     return 0
 }
 
