@@ -539,7 +539,9 @@ static int reset(struct store *store, const struct asker *upstream, const struct
 {
     struct snapshot snapshot = {0};
     int rc = ask_mailboxes(upstream, plan->at.modseq, add_mailbox, &snapshot);
-    struct repair_reset work = {.store_id = plan->store_id,
+    struct repair_reset work = {.from = plan->from,
+                                .store_id = plan->store_id,
+                                .owner = &plan->owner,
                                 .at = plan->at,
                                 .time = plan->time,
                                 .epoch = plan->epoch,
@@ -565,6 +567,9 @@ static int stop_if_different(struct tx *tx, void *arg)
 {
     const struct comparing *work = arg;
     struct header header;
+    if (tx_node(tx)->role != ROLE_REPLICA)
+        return fail(ERR_REFUSED, "%s: it was promoted while it was being repaired",
+                    store_path(tx_store(tx)));
     int rc = header_get(tx_db(tx), work->line.id, &header);
     if (rc == ERR_OK && header_digest(&header) == work->line.digest)
         return ERR_OK;
@@ -595,8 +600,9 @@ static int become_equal(struct store *store, const struct asker *upstream, const
     if (rc == ERR_OK && plan->own_after != UINT64_MAX)
         rc = repair_set_aside(store, plan->own_after, &report->aside);
     if (rc == ERR_OK)
-        rc = plan->kind == PLAN_RESET ? reset(store, upstream, plan, branch)
-                                      : repair_rewind(store, plan->at, plan->epoch, plan->reason);
+        rc = plan->kind == PLAN_RESET
+                 ? reset(store, upstream, plan, branch)
+                 : repair_rewind(store, plan->from, plan->at, plan->epoch, plan->reason);
     if (rc == ERR_OK && plan->compare)
         rc = compare_all(store, upstream, plan);
     if (rc == ERR_OK)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define OWNER_TEXT_SIZE 400u
+
 void plan_free(struct plan *plan)
 {
     free(plan->lines);
@@ -45,8 +47,12 @@ static void encode_line(const struct plan_line *line, struct buf *out)
 
 void plan_encode(const struct plan *plan, struct buf *out)
 {
+    char owner[OWNER_TEXT_SIZE];
+    owner_print(&plan->owner, owner);
     buf_u8(out, (uint8_t)plan->kind);
     buf_u64(out, plan->store_id);
+    buf_u64(out, plan->from.modseq);
+    buf_u64(out, plan->from.chain);
     buf_u64(out, plan->at.modseq);
     buf_u64(out, plan->at.chain);
     buf_u64(out, (uint64_t)plan->time);
@@ -55,6 +61,7 @@ void plan_encode(const struct plan *plan, struct buf *out)
     buf_u64(out, plan->since);
     buf_u64(out, plan->own_after);
     buf_u8(out, plan->compare);
+    buf_bytes(out, bytes_text(owner));
     buf_bytes(out, bytes_text(plan->reason));
     buf_varint(out, plan->line_count);
     for (size_t i = 0; i < plan->line_count; i++)
@@ -66,28 +73,39 @@ static int malformed(void)
     return fail(ERR_PROTOCOL, "malformed plan of a repair");
 }
 
+static bool read_text(struct reader *in, char *text, size_t size)
+{
+    struct bytes found = read_bytes(in);
+    if (in->failed || found.size >= size || (found.size && memchr(found.data, 0, found.size)))
+        return false;
+    memcpy(text, found.data, found.size);
+    text[found.size] = '\0';
+    return true;
+}
+
 static int decode_line(struct reader *in, struct plan *plan)
 {
     struct plan_line line = {.mailbox = read_u64(in)};
-    struct bytes name = read_bytes(in);
+    bool named = read_text(in, line.name, sizeof line.name);
     line.renumbered = read_varint(in);
     line.copied_back = read_varint(in);
     line.expunged = read_varint(in);
     line.damaged = read_varint(in);
-    if (in->failed || name.size >= sizeof line.name ||
-        (name.size && memchr(name.data, 0, name.size)))
+    if (in->failed || !named)
         return malformed();
-    memcpy(line.name, name.data, name.size);
     return plan_add(plan, &line);
 }
 
 int plan_decode(struct bytes from, struct plan *plan)
 {
     struct reader in = reader_of(from);
+    char owner[OWNER_TEXT_SIZE];
     *plan = (struct plan){0};
     uint8_t kind = read_u8(&in);
     plan->kind = kind == PLAN_RESET ? PLAN_RESET : PLAN_REWIND;
     plan->store_id = read_u64(&in);
+    plan->from.modseq = read_u64(&in);
+    plan->from.chain = read_u64(&in);
     plan->at.modseq = read_u64(&in);
     plan->at.chain = read_u64(&in);
     plan->time = (int64_t)read_u64(&in);
@@ -97,13 +115,12 @@ int plan_decode(struct bytes from, struct plan *plan)
     plan->own_after = read_u64(&in);
     uint8_t compare = read_u8(&in);
     plan->compare = compare;
-    struct bytes reason = read_bytes(&in);
+    bool owned = read_text(&in, owner, sizeof owner) && owner_parse(owner, &plan->owner) == ERR_OK;
+    bool reasoned = read_text(&in, plan->reason, sizeof plan->reason);
     uint64_t count = read_varint(&in);
-    if (in.failed || kind > PLAN_RESET || compare > 1 || plan->store_id == 0 ||
-        reason.size >= PLAN_REASON_SIZE || (reason.size && memchr(reason.data, 0, reason.size)) ||
-        count > PLAN_LINES_MAX)
+    if (in.failed || !owned || !reasoned || kind > PLAN_RESET || compare > 1 ||
+        plan->store_id == 0 || count > PLAN_LINES_MAX)
         return malformed();
-    memcpy(plan->reason, reason.data, reason.size);
     int rc = ERR_OK;
     for (uint64_t i = 0; rc == ERR_OK && i < count; i++)
         rc = decode_line(&in, plan);

@@ -27,6 +27,7 @@ struct plan_line {
 struct plan {
     enum plan_kind kind;
     uint64_t store_id;
+    struct position from; /* where the follower was when the plan was made */
     struct position at;
     int64_t time;          /* of the entry at `at` */
     struct epoch_id epoch; /* that `at` belongs to */
@@ -35,6 +36,7 @@ struct plan {
     uint64_t own_after;    /* its entries above this are another branch's, and set aside;
                               UINT64_MAX: none are */
     bool compare; /* at one position the digests differ: whose mailboxes do is to be found out */
+    struct owner owner; /* of the store */
     char reason[PLAN_REASON_SIZE];
     struct plan_line *lines; /* owned; plan_free() */
     size_t line_count;

@@ -671,6 +671,8 @@ static int decide(struct tx *tx, void *arg)
     bool from_nothing = !fork->same_store && !work->theirs.store_id;
     plan->kind = reaches ? PLAN_REWIND : PLAN_RESET;
     plan->store_id = tx_node(tx)->store_id;
+    plan->owner = tx_node(tx)->owner;
+    plan->from = work->theirs.last;
     plan->at = reaches ? fork->common : window->last;
     plan->time = window->last_time;
     plan->epoch = reaches ? fork_epoch_at(&work->mine, plan->at.modseq) : tx_node(tx)->epoch;

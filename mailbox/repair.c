@@ -22,6 +22,37 @@
 #define SWEEP_BATCH 2048u /* records in one transaction */
 #define BATCH 64u
 
+/* A step of a repair. Between two steps the node may have become a master, whose mail is nobody
+ * else's to change. */
+struct step {
+    int (*work)(struct tx *tx, void *arg);
+    void *arg;
+};
+
+static int run_step(struct tx *tx, void *arg)
+{
+    const struct step *step = arg;
+    if (tx->node.role != ROLE_REPLICA)
+        return fail(ERR_REFUSED, "%s: it was promoted while it was being repaired",
+                    store_path(tx->store));
+    return step->work(tx, step->arg);
+}
+
+static int change_replica(struct store *store, int (*work)(struct tx *tx, void *arg), void *arg)
+{
+    struct step step = {work, arg};
+    return store_maintain(store, run_step, &step);
+}
+
+/* A plan was made for a position: what this node did since would be lost. */
+static int check_position(const struct tx *tx, struct position from)
+{
+    return position_equal(tx->window.last, from)
+               ? ERR_OK
+               : fail(ERR_REFUSED, "%s: it has changed since its repair was planned",
+                      store_path(tx->store));
+}
+
 /* Records under this number are nobody's any more. */
 static int leave(struct tx *tx, uint32_t number)
 {
@@ -199,6 +230,7 @@ int repair_set_aside(struct store *store, uint64_t after, char **path)
 }
 
 struct rewind {
+    struct position from;
     struct position at;
     struct epoch_id epoch;
     const char *reason;
@@ -286,7 +318,10 @@ static int drop_marks(struct tx *tx, uint64_t above)
 static int rewind_mailboxes(struct tx *tx, void *arg)
 {
     struct rewind *work = arg;
-    int rc = journal_holds(tx->db, work->at);
+    int rc = check_position(tx, work->from);
+    if (rc)
+        return rc;
+    rc = journal_holds(tx->db, work->at);
     if (rc)
         return rc == ERR_END ? fail(ERR_PROTOCOL, "a position that is not on the journal here")
                              : rc;
@@ -319,24 +354,26 @@ static int cut_some(struct tx *tx, void *arg)
     return ERR_OK;
 }
 
-int repair_rewind(struct store *store, struct position at, struct epoch_id epoch,
-                  const char *reason)
+int repair_rewind(struct store *store, struct position from, struct position at,
+                  struct epoch_id epoch, const char *reason)
 {
-    struct rewind work = {.at = at, .epoch = epoch, .reason = reason};
-    int rc = store_maintain(store, rewind_mailboxes, &work);
+    struct rewind work = {.from = from, .at = at, .epoch = epoch, .reason = reason};
+    int rc = change_replica(store, rewind_mailboxes, &work);
     while (rc == ERR_OK && !work.done)
-        rc = store_maintain(store, cut_some, &work);
+        rc = change_replica(store, cut_some, &work);
     return rc;
 }
 
 struct empty {
+    struct position from;
     uint64_t removed;
 };
 
 static int trim_all(struct tx *tx, void *arg)
 {
     struct empty *work = arg;
-    return journal_trim(tx->db, UINT64_MAX, CUT_BATCH, &work->removed);
+    int rc = check_position(tx, work->from);
+    return rc ? rc : journal_trim(tx->db, UINT64_MAX, CUT_BATCH, &work->removed);
 }
 
 static const struct repair_mailbox *find_mailbox(const struct repair_reset *reset, uint64_t id)
@@ -425,7 +462,9 @@ static int reset_stops(struct tx *tx, const struct repair_reset *reset)
 static int begin_anew(struct tx *tx, void *arg)
 {
     const struct repair_reset *reset = arg;
-    int rc = reset_own(tx, reset);
+    int rc = check_position(tx, reset->from);
+    if (rc == ERR_OK)
+        rc = reset_own(tx, reset);
     if (rc == ERR_OK)
         rc = reset_new(tx, reset);
     if (rc == ERR_OK)
@@ -438,6 +477,7 @@ static int begin_anew(struct tx *tx, void *arg)
     if (rc)
         return rc;
     tx->node.store_id = reset->store_id;
+    tx->node.owner = *reset->owner;
     tx->node.epoch = reset->epoch;
     tx->node.meta_modseq = reset->at.modseq;
     tx->node.discard = false;
@@ -449,12 +489,12 @@ static int begin_anew(struct tx *tx, void *arg)
 
 int repair_reset(struct store *store, const struct repair_reset *reset)
 {
-    struct empty work;
+    struct empty work = {.from = reset->from};
     int rc;
     do {
-        rc = store_maintain(store, trim_all, &work);
+        rc = change_replica(store, trim_all, &work);
     } while (rc == ERR_OK && work.removed);
-    return rc ? rc : store_maintain(store, begin_anew, (void *)(uintptr_t)reset);
+    return rc ? rc : change_replica(store, begin_anew, (void *)(uintptr_t)reset);
 }
 
 struct learning {
@@ -661,7 +701,7 @@ static int apply(struct tx *tx, void *arg)
 
 int repair_apply(struct store *store, const struct repair_change *change)
 {
-    return store_maintain(store, apply, (void *)(uintptr_t)change);
+    return change_replica(store, apply, (void *)(uintptr_t)change);
 }
 
 struct aside {
@@ -694,7 +734,7 @@ static int begin_aside(struct tx *tx, void *arg)
 int repair_begin_aside(struct store *store, uint64_t mailbox, uint32_t *number)
 {
     struct aside work = {.mailbox = mailbox};
-    int rc = store_maintain(store, begin_aside, &work);
+    int rc = change_replica(store, begin_aside, &work);
     *number = work.number;
     return rc;
 }
@@ -728,7 +768,7 @@ static int copy_aside(struct tx *tx, void *arg)
 int repair_copy_aside(struct store *store, uint64_t mailbox, uint32_t number, uint32_t *from)
 {
     struct aside work = {.mailbox = mailbox, .number = number, .from = *from};
-    int rc = store_maintain(store, copy_aside, &work);
+    int rc = change_replica(store, copy_aside, &work);
     *from = work.from;
     return rc;
 }
@@ -753,7 +793,7 @@ int repair_put_aside(struct store *store, uint32_t number, const struct merge_ot
                          .drafts = drafts,
                          .draft_count = draft_count,
                          .expunged = expunged};
-    return store_maintain(store, put_aside, &work);
+    return change_replica(store, put_aside, &work);
 }
 
 static int count_rows(struct tx *tx, void *arg)
@@ -793,7 +833,7 @@ static int remove_mailbox(struct tx *tx, void *arg)
 
 int repair_remove(struct store *store, uint64_t mailbox)
 {
-    return store_maintain(store, remove_mailbox, &mailbox);
+    return change_replica(store, remove_mailbox, &mailbox);
 }
 
 struct store_values {
@@ -819,7 +859,7 @@ static int set_values(struct tx *tx, void *arg)
 int repair_values(struct store *store, const struct merge_other *other, uint64_t as_of)
 {
     struct store_values work = {.other = other, .as_of = as_of};
-    return store_maintain(store, set_values, &work);
+    return change_replica(store, set_values, &work);
 }
 
 struct sweep {

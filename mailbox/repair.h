@@ -8,6 +8,7 @@
  * to in one. What is left behind is garbage and removed bit by bit.
  *
  * Each step is a transaction of its own or several bounded ones, and may be cut off and run again.
+ * Steps that change anything are refused (ERR_REFUSED) when the node is no replica any more.
  */
 #ifndef SHIPLOG_MAILBOX_REPAIR_H
 #define SHIPLOG_MAILBOX_REPAIR_H
@@ -20,10 +21,10 @@
  * there is nothing to keep; free() it. */
 int repair_set_aside(struct store *store, uint64_t after, char **path);
 
-/* Takes the journal back to `at`, which it holds; mailboxes that changed above it stop. `epoch`:
- * the one at `at`. */
-int repair_rewind(struct store *store, struct position at, struct epoch_id epoch,
-                  const char *reason);
+/* Takes the journal from `from`, where it must end, back to `at`, which it holds; mailboxes that
+ * changed above it stop. `epoch`: the one at `at`. */
+int repair_rewind(struct store *store, struct position from, struct position at,
+                  struct epoch_id epoch, const char *reason);
 
 /* A mailbox of the upstream's, as of where the journal begins anew. */
 struct repair_mailbox {
@@ -33,7 +34,9 @@ struct repair_mailbox {
     struct name name;
 };
 struct repair_reset {
+    struct position from; /* where the journal must end */
     uint64_t store_id;
+    const struct owner *owner; /* of the store */
     struct position at;
     int64_t time; /* of the entry there */
     struct epoch_id epoch;
