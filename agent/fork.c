@@ -305,6 +305,7 @@ static void find_bases(const struct fork *fork, const struct branch *mine,
     bases->master = fork->common_known ? fork->common.modseq : 0;
     bases->replica = bases->master;
     take_marks(mine, theirs, there, mailbox, &bases->master, &bases->replica);
+    bases->since = bases->replica;
     take_marks(theirs, mine, here, mailbox, &bases->replica, &bases->master);
     bases->master_merged = has_merged(mine, mailbox, bases->master);
     bases->replica_merged = has_merged(theirs, mailbox, bases->replica);
@@ -350,7 +351,7 @@ static int find_parting(struct store *store, const struct asker *follower,
     if (rc == ERR_OK)
         find_bases(fork, mine, theirs, &here, &there, 0, &fork->bases);
     fork->base_known = fork->common_known || fork->bases.replica > 0;
-    fork->taken = fork->base_known && fork->bases.replica >= theirs->last.modseq;
+    fork->taken = fork->base_known && fork->bases.since >= theirs->last.modseq;
     free(here.epochs);
     free(there.epochs);
     return rc;
@@ -370,7 +371,9 @@ int fork_find(struct store *store, const struct asker *follower, const struct br
     if (holding.holds) {
         fork->common_known = fork->base_known = true;
         fork->common = theirs->last;
-        fork->bases.master = fork->bases.replica = theirs->last.modseq;
+        fork->bases = (struct fork_bases){.master = theirs->last.modseq,
+                                          .replica = theirs->last.modseq,
+                                          .since = theirs->last.modseq};
         return ERR_OK;
     }
     fork->later = is_later(mine, theirs);

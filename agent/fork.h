@@ -10,6 +10,8 @@ struct fork_bases {
     uint64_t replica;
     bool master_merged; /* that end has taken in another node after its base */
     bool replica_merged;
+    uint64_t since; /* the replica's records with modseqs up to here are known to the master. Below
+                       the base where it was the replica that had taken in the master's branch */
 };
 
 struct fork {

@@ -176,7 +176,7 @@ static int consider(const struct mailbox_line *line, void *arg)
         return same ? ERR_OK : add_candidate(work, line->id);
     }
     rc = fork_bases(&work->fork, &work->mine, &work->theirs, line->id, &bases);
-    return rc == ERR_OK && line->lastmodseq > bases.replica ? add_candidate(work, line->id) : rc;
+    return rc == ERR_OK && line->lastmodseq > bases.since ? add_candidate(work, line->id) : rc;
 }
 
 /* --- one mailbox --- */
@@ -189,6 +189,7 @@ struct mailbox_work {
     struct uidset differing;
     uint64_t base_master;
     uint64_t base_replica;
+    uint64_t since; /* the follower's records up to here are known here */
     bool base_known;
     struct draft **drafts;
     size_t draft_count;
@@ -360,8 +361,8 @@ static int fetch_records(struct mailbox_work *work, bool all)
         uidset_free(&every);
         return rc;
     }
-    rc = work->base_known ? ask_records(follower, work->id, work->base_replica, NULL,
-                                        work->base_replica, take_record, work, NULL, NULL)
+    rc = work->base_known ? ask_records(follower, work->id, work->since, NULL, work->base_replica,
+                                        take_record, work, NULL, NULL)
                           : ERR_OK;
     bool absence = !work->base_known || !work->other.sound || !work->look.sound ||
                    work->base_master != work->base_replica || forgotten > work->base_replica ||
@@ -456,7 +457,7 @@ static bool has_changed_mail(const struct mailbox_work *work)
 {
     bool changed = work->other.seen_count > 0 || work->other.meta_count > 0;
     for (size_t i = 0; i < work->other.count && !changed; i++)
-        changed = work->other.records[i].record.modseq > work->base_replica;
+        changed = work->other.records[i].record.modseq > work->since;
     return changed;
 }
 
@@ -465,7 +466,7 @@ static int fetch_mailbox(struct mailbox_work *work)
     const struct asker *follower = work->taking->follower;
     struct mailbox_state_now now;
     struct name_taken taken = {.other = &work->other};
-    int rc = ask_header(follower, work->id, true, work->base_known ? work->base_replica : 0, &now);
+    int rc = ask_header(follower, work->id, true, work->base_known ? work->since : 0, &now);
     if (rc)
         return rc;
     work->other.header = now.header;
@@ -484,9 +485,8 @@ static int fetch_mailbox(struct mailbox_work *work)
             rc = merge_look(work->taking->store, work->id, UINT64_MAX, &work->look);
     }
     if (rc == ERR_OK)
-        rc = ask_values(follower, work->id,
-                        work->look.exists && work->base_known ? work->base_replica : 0,
-                        work->base_known ? work->base_replica : 0, &work->other, NULL);
+        rc = ask_values(follower, work->id, work->look.exists && work->base_known ? work->since : 0,
+                        work->base_known ? work->since : 0, &work->other, NULL);
     work->other.mail = has_changed_mail(work);
     merge_other_sort(&work->other);
     return rc;
@@ -536,6 +536,7 @@ static int take_mailbox(struct taking *taking, uint64_t id)
     work.base_known = taking->fork.base_known;
     work.base_master = bases.master;
     work.base_replica = bases.replica;
+    work.since = bases.since;
     rc = fetch_mailbox(&work);
     taking->session.base_known = work.base_known;
     taking->session.base_master = work.base_master;
@@ -555,7 +556,7 @@ static int take_store_values(struct taking *taking)
     struct mailbox_work work = {.taking = taking};
     struct merge_counts counts = {0};
     char name[NAME_TEXT_SIZE];
-    uint64_t since = taking->fork.base_known ? taking->fork.bases.replica : 0;
+    uint64_t since = taking->fork.base_known ? taking->fork.bases.since : 0;
     int rc = ask_values(taking->follower, 0, since, 0, &work.other, NULL);
     taking->session.base_known = taking->fork.base_known;
     taking->session.base_master = taking->fork.bases.master;

@@ -1,6 +1,7 @@
 #include "mailbox/repair.h"
 
 #include "base/err.h"
+#include "journal/archive.h"
 #include "journal/tables.h"
 #include "mailbox/content.h"
 #include "mailbox/count.h"
@@ -494,7 +495,10 @@ int repair_reset(struct store *store, const struct repair_reset *reset)
     do {
         rc = change_replica(store, trim_all, &work);
     } while (rc == ERR_OK && work.removed);
-    return rc ? rc : change_replica(store, begin_anew, (void *)(uintptr_t)reset);
+    if (rc == ERR_OK)
+        rc = change_replica(store, begin_anew, (void *)(uintptr_t)reset);
+    /* What was archived does not lead to where the journal begins now. */
+    return rc ? rc : archive_set_aside(db_directory_fd(store_db(store)), 0);
 }
 
 struct learning {
