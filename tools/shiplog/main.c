@@ -42,6 +42,7 @@ static void print_usage(FILE *to)
     fputs("usage: shiplog [-s STORE] [--json] COMMAND ...\n", to);
     for (size_t i = 0; i < command_count; i++)
         fprintf(to, "  %s\n", commands[i].usage);
+    fputs("MAILBOX may be id:HEX; WHEN is a modseq, a time or an age; see shiplog(1)\n", to);
 }
 
 static const struct command *find_command(const char *name)
