@@ -4,6 +4,7 @@
 #include "base/times.h"
 #include "journal/history.h"
 #include "mailbox/keywords.h"
+#include "mailbox/stop.h"
 #include "mailbox/tx.h"
 
 #include <stdlib.h>
@@ -110,7 +111,8 @@ struct rewrite {
 /* On a long way back counts and digest are not kept at each entry: they are made again at the last
  * one, and prove everything behind it. */
 struct view {
-    bool loose; /* they are not those of the records now */
+    bool loose;   /* they are not those of the records now */
+    bool stopped; /* the mailbox does not follow the journal just now */
     struct store *store;
     struct history *history;
     struct header header;
@@ -343,7 +345,11 @@ static int load(struct tx *tx, void *arg)
         return rc == ERR_END
                    ? fail(ERR_NOTFOUND, "mailbox id:%016llx: there is none", (unsigned long long)id)
                    : rc;
-    rc = load_records(view, tx_db(tx), &counted);
+    struct stop stop;
+    rc = stop_get(tx_db(tx), id, &stop);
+    view->stopped = rc == ERR_OK;
+    if (rc == ERR_OK || rc == ERR_END)
+        rc = load_records(view, tx_db(tx), &counted);
     if (rc == ERR_OK)
         rc = load_seen(view, tx_db(tx), &counted);
     if (rc == ERR_OK)
@@ -711,6 +717,10 @@ int view_back(struct view *view, uint64_t modseq)
 {
     struct walk work = {.view = view, .target = modseq, .steps = STEPS_IN_ONE_READ};
     int rc = ERR_OK;
+    if (view->stopped)
+        return fail(ERR_REFUSED,
+                    "mailbox id:%016llx: it is being repaired: its past cannot be told",
+                    (unsigned long long)view->header.id);
     if (view->header.lastmodseq <= modseq)
         return ERR_OK;
     view->loose = true;

@@ -30,8 +30,9 @@ int view_open(struct store *store, uint64_t id, struct view **view);
  * was then. ERR_NOTFOUND, and as view_back(). */
 int view_open_at(struct store *store, const struct name *name, uint64_t modseq, struct view **view);
 /* Takes the view back to how things stood after the entry `modseq` (a whole commit's last).
- * ERR_TRIMMED; ERR_CORRUPT when what comes out does not have the digest that the journal recorded.
- * After an error the view is good for nothing but being closed. */
+ * ERR_TRIMMED; ERR_REFUSED: the mailbox is being repaired; ERR_CORRUPT when what comes out does not
+ * have the digest that the journal recorded. After an error the view is good for nothing but being
+ * closed. */
 int view_back(struct view *view, uint64_t modseq);
 /* Takes it back as far as entries are held, and compares its digest with what each of them says.
  * ERR_CORRUPT. */

@@ -21,7 +21,7 @@ on() {
     local node=$1 code=0
     shift
     "$bin/shiplog" -s "$work/$node" "$@" >"$out" 2>"$err" || code=$?
-    [ "$code" -eq 0 ] || die "exit code $code on $node: $*"
+    [ "$code" -eq 0 ] || die "exit code $code on "$node": $*"
 }
 A() { on A "$@"; }
 B() { on B "$@"; }
@@ -32,7 +32,7 @@ fails() {
     local want=$1 node=$2 code=0
     shift 2
     "$bin/shiplog" -s "$work/$node" "$@" >"$out" 2>"$err" || code=$?
-    [ "$code" -eq "$want" ] || die "exit code $code, not $want, on $node: $*"
+    [ "$code" -eq "$want" ] || die "exit code $code, not $want, on "$node": $*"
 }
 
 # append NODE MAILBOX TEXT [OPTION…]: a message known by its text from then on.
@@ -171,8 +171,10 @@ sync() {
 # sound MASTER REPLICA: equal, and nothing is wrong at either end.
 sound() {
     local node
-    on "$1" digest && cp "$out" "$work/digest.1"
-    on "$2" digest && cp "$out" "$work/digest.2"
+    on "$1" digest
+    cp "$out" "$work/digest.1"
+    on "$2" digest
+    cp "$out" "$work/digest.2"
     cmp -s "$work/digest.1" "$work/digest.2" || die "digests of $1 and $2 differ:"$'\n'"$(diff "$work/digest.1" "$work/digest.2")"
     for node in "$1" "$2"; do
         on "$node" check
@@ -211,9 +213,9 @@ meet() {
     tier=${found%% *} reason=${found#* } aside=$kept
 }
 
-# merge [OPTION…]: B goes back to following A.
+# merge: B goes back to following A.
 merge() {
-    B demote "$@"
+    B demote
     meet A B
 }
 

@@ -62,7 +62,7 @@ for how in lose change spoil; do
         B expunge INBOX 3
         see A before
         see B before
-        damage $end 2 "$how"
+        damage "$end" 2 "$how"
         seen=yes healed=2 damaged=$end merge
         A list INBOX
         [ "$(wc -l <"$out")" -eq 5 ] || die "not 5 messages"

@@ -23,10 +23,10 @@ for purger in A B; do
     append A INBOX a1
     B expunge INBOX 3
     append B INBOX b1
-    on $purger expunge INBOX 4 --immediate
+    on "$purger" expunge INBOX 4 --immediate
     A flags INBOX 1 +'\Seen'
     B flags INBOX 2 +'\Seen'
-    on $purger expire --older-than 0s
+    on "$purger" expire --older-than 0s
     merge
     if [ $purger = A ]; then
         both_have INBOX '1:m1:\Seen 2:m2:\Seen 5:b1:-'
@@ -40,17 +40,17 @@ for end in A B; do
     other=$([ $end = A ] && echo B || echo A)
     begin 2
     apart
-    append $end INBOX x
-    on $end expunge INBOX 3
-    append $other INBOX y
+    append "$end" INBOX x
+    on "$end" expunge INBOX 3
+    append "$other" INBOX y
     merge
     both_have INBOX '1:m1:- 2:m2:- 4:y:-'
     begin 2
     apart
-    append $end INBOX x
-    append $end INBOX z
-    on $end expunge INBOX 3 --immediate
-    append $other INBOX y
+    append "$end" INBOX x
+    append "$end" INBOX z
+    on "$end" expunge INBOX 3 --immediate
+    append "$other" INBOX y
     merge
     A list INBOX
     [ "$(wc -l <"$out")" -eq 4 ] || die "not 4 messages"

@@ -112,8 +112,8 @@ for first in A B; do
     : >"$names"
     : >"$work/past.before"
     for node in $first $([ $first = A ] && echo B || echo A); do
-        on $node init
-        on $node create INBOX
+        on "$node" init
+        on "$node" create INBOX
     done
     append A INBOX g
     append B INBOX h
@@ -135,9 +135,9 @@ for end in A B; do
     other=$([ $end = A ] && echo B || echo A)
     begin 1
     apart
-    append $end INBOX g
-    append $other INBOX h
-    on $other expunge INBOX 2
+    append "$end" INBOX g
+    append "$other" INBOX h
+    on "$other" expunge INBOX 2
     merge
     dead A 2
     same 'g:- m1:-' "$(texts A)" "A"
@@ -192,7 +192,7 @@ for trimmed in A B 'A B'; do
     B flags INBOX 4 +'\Flagged'
     append A INBOX a1
     append B INBOX b1
-    for node in $trimmed; do on $node journal trim --keep 1; done
+    for node in $trimmed; do on "$node" journal trim --keep 1; done
     merge
     same 'a1:- b1:- m1:Old m2:\Seen m3:\Flagged m4:\Flagged' "$(texts A)" "A"
 done
