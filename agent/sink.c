@@ -233,7 +233,7 @@ static int take_frame(struct sink *sink, const struct frame *frame, int64_t now)
     bool greeting = sink->state == SINK_GREETING;
     if (greeting && frame->type == FRAME_WELCOME)
         return take_welcome(sink, frame->payload, now);
-    if (greeting && frame->type == FRAME_REFUSE)
+    if ((greeting || sink->state == SINK_ANSWERING) && frame->type == FRAME_REFUSE)
         return take_refusal(sink, frame->payload);
     if (tailing && (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
         return enqueue(sink, frame->whole);

@@ -222,6 +222,12 @@ void source_taken(struct source *source, int rc, struct bytes plan, int64_t now)
     source->working = false;
     if (source->state != SOURCE_TAKING_IN)
         return;
+    if (rc == ERR_REFUSED) {
+        struct verdict verdict = {.why = REFUSAL_OTHER};
+        snprintf(verdict.text, sizeof verdict.text, "%s", err_message());
+        refuse(source, &verdict, now);
+        return;
+    }
     if (rc) {
         source_end(source, err_message());
         return;

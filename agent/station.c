@@ -580,6 +580,7 @@ void station_upstream_gone(struct station *station, const char *reason)
         station->pause = REDIAL_FIRST;
     station->welcomed = 0;
     if (station->once) {
+        station->once->refused = station->sink && station->sink->sink.refused;
         if (!station->once->done)
             snprintf(station->once->trouble, sizeof station->once->trouble, "%s", reason);
         agent_stop(station->agent);

@@ -47,7 +47,8 @@ struct sync {
     char *aside;              /* file of what was set aside; NULL: none. Owned: free() */
     bool waiting;             /* mailboxes are left that could not be repaired */
     bool done;                /* over a connection: it came to its end */
-    char trouble[512];        /* else: why not */
+    bool refused;             /* else: the master would not have it */
+    char trouble[512];        /* and why */
 };
 
 /* Adds a line's figures, and tells of it. */

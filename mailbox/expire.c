@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "mailbox/edit.h"
 #include "mailbox/mailbox.h"
+#include "mailbox/stop.h"
 
 #define CLEAR_UIDS 1024u /* of a seen set, in one commit */
 
@@ -170,13 +171,18 @@ static int expire_at_master(struct tx *tx, void *arg)
     return header->messages ? expunge_deleted(mailbox, expiry) : purge_deleted(mailbox, expiry);
 }
 
+/* A mailbox that is being repaired waits: its rows are compared with the upstream's. */
 static int expire_at_replica(struct tx *tx, void *arg)
 {
     struct expiry *expiry = arg;
     struct mailbox *mailbox;
+    struct stop stop;
     expiry->purged = 0;
     expiry->more = false;
-    int rc = mailbox_open_id(tx, expiry->id, NULL, &mailbox);
+    int rc = stop_get(tx->db, expiry->id, &stop);
+    if (rc != ERR_END)
+        return rc;
+    rc = mailbox_open_id(tx, expiry->id, NULL, &mailbox);
     return rc ? rc
               : mailbox_purge_local(mailbox, tx_time(tx) - expiry->age, &expiry->purged,
                                     &expiry->more);

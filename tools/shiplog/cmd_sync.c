@@ -1,5 +1,4 @@
 /* sync: one pass from a master to a replica. */
-#include "agent/address.h"
 #include "agent/agent.h"
 #include "agent/log.h"
 #include "agent/sync.h"
@@ -7,11 +6,9 @@
 #include "base/err.h"
 #include "mailbox/content.h"
 #include "tools/shiplog/cli.h"
+#include "tools/shiplog/place.h"
 
-#include <errno.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -88,51 +85,6 @@ static int sync_paths(struct cli *cli, const char *from, const char *to, struct 
     return rc;
 }
 
-/* Where a store is: a path, tcp:host:port[/store id], ssh:host:path. */
-struct place {
-    bool tcp;
-    bool ssh;
-    char address[ADDRESS_TEXT_SIZE];
-    uint64_t store; /* id; 0: not said */
-    char host[256];
-    const char *path;
-};
-
-static int parse_tcp(const char *text, struct place *place)
-{
-    char id[20];
-    const char *slash = strchr(text, '/');
-    size_t size = slash ? (size_t)(slash - text) : strlen(text);
-    if (size == 0 || size >= sizeof place->address)
-        return fail(ERR_INVALID, "tcp:%s: not tcp:HOST:PORT[/STORE]", text);
-    snprintf(place->address, sizeof place->address, "%.*s", (int)size, text);
-    place->tcp = true;
-    if (!slash)
-        return ERR_OK;
-    snprintf(id, sizeof id, "id:%.16s", slash + 1);
-    if (strlen(slash + 1) != 16 || !cli_parse_id(id, &place->store))
-        return fail(ERR_INVALID, "%s: not a store's id of 16 hexadecimal digits", slash + 1);
-    return ERR_OK;
-}
-
-static int parse_place(const char *text, struct place *place)
-{
-    *place = (struct place){.path = text};
-    if (strncmp(text, "tcp:", 4) == 0)
-        return parse_tcp(text + 4, place);
-    if (strncmp(text, "ssh:", 4) != 0)
-        return ERR_OK;
-    const char *colon = strchr(text + 4, ':');
-    size_t size = colon ? (size_t)(colon - text - 4) : 0;
-    /* A host that begins with a dash would be an option of ssh's. */
-    if (size == 0 || size >= sizeof place->host || !colon[1] || text[4] == '-')
-        return fail(ERR_INVALID, "%s: not ssh:HOST:PATH", text);
-    snprintf(place->host, sizeof place->host, "%.*s", (int)size, text + 4);
-    place->path = colon + 1;
-    place->ssh = true;
-    return ERR_OK;
-}
-
 /* The master's end of a pipe, on another machine. */
 static int start_ssh(const struct place *place, int *fd, pid_t *child)
 {
@@ -164,9 +116,7 @@ static int sync_over(struct agent *agent, struct agent_store *options, struct sy
     agent_run(agent);
     if (sync->done)
         return ERR_OK;
-    bool refused = strncmp(sync->trouble, "refused", strlen("refused")) == 0 ||
-                   strstr(sync->trouble, "fenced") || strstr(sync->trouble, "only a master merges");
-    return fail(refused ? ERR_REFUSED : ERR_PEER, "%s: %s", sync->master_name, sync->trouble);
+    return fail(sync->refused ? ERR_REFUSED : ERR_PEER, "%s: %s", sync->master_name, sync->trouble);
 }
 
 /* From a master that another process has: this one is the follower's end of a connection. */
@@ -182,7 +132,7 @@ static int sync_connection(const struct place *from, const char *to, struct sync
     if (rc)
         return rc;
     rc = agent_open(&nowhere, &agent);
-    if (rc == ERR_OK && from->ssh) {
+    if (rc == ERR_OK && from->kind == PLACE_SSH) {
         options.follow_by_fd = true;
         options.name = sync->master_name;
         rc = start_ssh(from, &options.follow_fd, &child);
@@ -201,14 +151,14 @@ static int sync_connection(const struct place *from, const char *to, struct sync
 static int sync_places(struct cli *cli, const char *from, const char *to, struct sync *sync)
 {
     struct place source, target;
-    int rc = parse_place(from, &source);
+    int rc = place_parse(from, &source);
     if (rc == ERR_OK)
-        rc = parse_place(to, &target);
+        rc = place_parse(to, &target);
     if (rc)
         return rc;
-    if (target.tcp || target.ssh)
+    if (target.kind != PLACE_PATH)
         return fail(ERR_REFUSED, "%s: a replica is synced by a command on its own machine", to);
-    if (!source.tcp && !source.ssh)
+    if (source.kind == PLACE_PATH)
         return sync_paths(cli, from, to, sync);
     if (sync->adopt || sync->dry_run)
         return fail(ERR_REFUSED, "%s: --adopt and --dry-run need both stores at hand", from);
@@ -217,67 +167,6 @@ static int sync_places(struct cli *cli, const char *from, const char *to, struct
         print_store(cli, sync);
     free(sync->aside);
     return rc;
-}
-
-/* Copies bytes one way until they end. */
-struct pump {
-    int from;
-    int to;
-};
-
-static void *pump(void *arg)
-{
-    const struct pump *work = arg;
-    char bytes[65536];
-    ssize_t got;
-    while ((got = read(work->from, bytes, sizeof bytes)) > 0 || (got < 0 && errno == EINTR)) {
-        for (ssize_t at = 0, put = 0; at < got; at += put) {
-            put = write(work->to, bytes + at, (size_t)(got - at));
-            if (put < 0 && errno != EINTR)
-                return NULL;
-            put = put < 0 ? 0 : put;
-        }
-    }
-    shutdown(work->to, SHUT_WR);
-    return NULL;
-}
-
-static int serve_stdio(struct cli *cli)
-{
-    const struct agent_options nowhere = {0};
-    struct agent_store options = {.store = cli->store, .beside = true};
-    struct agent *agent;
-    int ends[2];
-    pthread_t in, out;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return fail_errno("serve");
-    struct pump inward = {.from = STDIN_FILENO, .to = ends[1]};
-    struct pump outward = {.from = ends[1], .to = STDOUT_FILENO};
-    signal(SIGPIPE, SIG_IGN);
-    log_quiet();
-    int rc = agent_open(&nowhere, &agent);
-    if (rc == ERR_OK)
-        rc = agent_add(agent, &options);
-    if (rc == ERR_OK)
-        rc = agent_serve(agent, ends[0]);
-    if (rc == ERR_OK && (pthread_create(&in, NULL, pump, &inward) != 0 ||
-                         pthread_create(&out, NULL, pump, &outward) != 0))
-        rc = fail(ERR_IO, "serve: no thread");
-    if (rc)
-        return rc;
-    agent_run(agent);
-    agent_close(agent);
-    pthread_join(out, NULL);
-    return ERR_OK;
-}
-
-int cmd_serve(struct cli *cli)
-{
-    struct option options[] = {{"--stdio", false, NULL}};
-    int rc = cli_options(cli, options, 1);
-    if (rc == ERR_OK && !options[0].value)
-        rc = cli_usage(cli);
-    return rc ? rc : serve_stdio(cli);
 }
 
 int cmd_sync(struct cli *cli)
