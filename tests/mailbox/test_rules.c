@@ -299,6 +299,15 @@ static void row_2_what_was_done_to_a_uid_reaches_the_message_under_its_new_one(v
           "expunge 3; touch 1; touch 2");
 }
 
+/* Nobody changed it, and the ends differ: the one whose digest holds is right. */
+static void a_spoilt_record_is_healed_by_the_proven_one(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {"1g@5[Draft]", .damaged = true}, .r = {"1g@5[Seen]"}},
+          "heal 1g[Seen]");
+    check((struct scene){.m = {"1g@5~12[Draft]", .damaged = true}, .r = {"1g@5[Seen]"}}, "touch 1");
+}
+
 static void damage_is_healed_under_the_same_uid(void **state)
 {
     (void)state;
@@ -518,6 +527,7 @@ int main(void)
         cmocka_unit_test(row_2_expunged_at_one_end_is_expunged_at_both),
         cmocka_unit_test(row_2_purged_with_evidence_is_expunged_at_both),
         cmocka_unit_test(row_2_what_was_done_to_a_uid_reaches_the_message_under_its_new_one),
+        cmocka_unit_test(a_spoilt_record_is_healed_by_the_proven_one),
         cmocka_unit_test(damage_is_healed_under_the_same_uid),
         cmocka_unit_test(row_3_one_message_under_one_uid_at_both_ends),
         cmocka_unit_test(row_4_one_message_expunged_at_one_end_is_expunged_at_both),

@@ -1,0 +1,187 @@
+/* A merge while the master's users go on: before each question that the master asks, something is
+ * changed there. */
+#include "agent/take_in.h"
+
+#include "agent/answer.h"
+#include "agent/make_equal.h"
+#include "base/err.h"
+#include "mailbox/role.h"
+#include "tests/support/post.h"
+#include "tests/support/scratch.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define QUESTIONS_MOST 100u
+#define MESSAGES 40u /* more than are compared as one */
+
+struct ends {
+    char directory[PATH_MAX];
+    struct store *master;
+    struct store *replica;
+    int (*meanwhile)(struct store *master);
+    unsigned questions;
+    unsigned at; /* the question before which it happens */
+};
+
+static struct store *make_store(const char *directory, const char *name, enum role role)
+{
+    char path[PATH_MAX];
+    struct store *store;
+    scratch_path(path, directory, name);
+    assert_int_equal(store_init(path, role, NULL, NULL), ERR_OK);
+    assert_int_equal(store_open(path, NULL, &store), ERR_OK);
+    return store;
+}
+
+/* Both have 1 to 40. Then the replica flagged 1 and expunged 40, without leaving a tombstone. */
+static void open_ends(struct ends *ends)
+{
+    scratch_make(ends->directory);
+    ends->master = make_store(ends->directory, "a", ROLE_MASTER);
+    ends->replica = make_store(ends->directory, "b", ROLE_REPLICA);
+    assert_int_equal(post_create(ends->master, "INBOX"), ERR_OK);
+    for (unsigned i = 1; i <= MESSAGES; i++)
+        assert_int_equal(post_append(ends->master, "INBOX", i, 100), ERR_OK);
+    assert_int_equal(post_ship(ends->master, ends->replica), ERR_OK);
+    assert_int_equal(store_promote(ends->replica, false), ERR_OK);
+    assert_int_equal(post_flag(ends->replica, "INBOX", "1", "\\Seen"), ERR_OK);
+    assert_int_equal(post_expunge(ends->replica, "INBOX", "40", true), ERR_OK);
+    assert_int_equal(store_demote(ends->replica, NULL, false), ERR_OK);
+}
+
+static void close_ends(struct ends *ends)
+{
+    store_close(ends->master);
+    store_close(ends->replica);
+    scratch_remove(ends->directory);
+}
+
+static int ask_replica(void *context, struct bytes question, struct buf *out)
+{
+    struct ends *ends = context;
+    if (ends->questions++ == ends->at)
+        assert_int_equal(ends->meanwhile(ends->master), ERR_OK);
+    return answer(ends->replica, question, out);
+}
+
+static int ask_master(void *context, struct bytes question, struct buf *out)
+{
+    return answer(((struct ends *)context)->master, question, out);
+}
+
+static void merge(struct ends *ends)
+{
+    const struct asker follower = {.ask = ask_replica, .context = ends};
+    const struct asker upstream = {.ask = ask_master, .context = ends};
+    const struct take_in options = {.slot = "b"};
+    struct equal_report report = {0};
+    struct plan plan;
+    assert_int_equal(take_in(ends->master, &follower, &options, &plan), ERR_OK);
+    assert_int_equal(make_equal(ends->replica, &upstream, &plan, &report), ERR_OK);
+    assert_int_equal(post_ship(ends->master, ends->replica), ERR_OK);
+    plan_free(&plan);
+    free(report.aside);
+}
+
+static int read_live(struct tx *tx, void *arg)
+{
+    struct uidset all = {0};
+    struct mailbox *mailbox;
+    struct name name;
+    int rc = name_parse("INBOX", 5, &tx_node(tx)->owner, &name);
+    if (rc == ERR_OK)
+        rc = mailbox_open(tx, &name, NULL, &mailbox);
+    if (rc == ERR_OK)
+        rc = uidset_add_range(&all, 1, UINT32_MAX);
+    if (rc == ERR_OK)
+        rc = mailbox_select(mailbox, &all, arg);
+    uidset_free(&all);
+    return rc;
+}
+
+static void has_live(struct store *store, const char *uids)
+{
+    struct uidset live = {0};
+    struct buf text = {0};
+    assert_int_equal(store_read(store, read_live, &live), ERR_OK);
+    uidset_print(&live, &text);
+    buf_u8(&text, 0);
+    assert_string_equal((const char *)text.data, uids);
+    buf_free(&text);
+    uidset_free(&live);
+}
+
+static void happens_at_any_moment(int (*meanwhile)(struct store *master), const char *uids)
+{
+    struct ends ends = {.meanwhile = meanwhile};
+    for (ends.at = 0; ends.at < QUESTIONS_MOST; ends.at++) {
+        struct post_facts here, there;
+        ends.questions = 0;
+        open_ends(&ends);
+        merge(&ends);
+        if (ends.questions > ends.at) {
+            has_live(ends.master, uids);
+            has_live(ends.replica, uids);
+            assert_int_equal(post_facts(ends.master, &here), ERR_OK);
+            assert_int_equal(post_facts(ends.replica, &there), ERR_OK);
+            assert_int_equal(node_digest(&here.node), node_digest(&there.node));
+            assert_int_equal(post_check(ends.master), 0);
+            assert_int_equal(post_check(ends.replica), 0);
+        }
+        close_ends(&ends);
+        if (ends.questions <= ends.at)
+            break;
+    }
+    assert_in_range(ends.at, 3, QUESTIONS_MOST - 1);
+}
+
+static int flag_meanwhile(struct store *master)
+{
+    return post_flag(master, "INBOX", "2:3", "\\Flagged");
+}
+
+static int expunge_meanwhile(struct store *master)
+{
+    return post_expunge(master, "INBOX", "3", false);
+}
+
+static int append_meanwhile(struct store *master)
+{
+    return post_append(master, "INBOX", MESSAGES + 1, 100);
+}
+
+/* The replica forgot tombstones: what is not known of it must not be taken for expunged. */
+static void what_is_flagged_during_a_merge_stays(void **state)
+{
+    (void)state;
+    happens_at_any_moment(flag_meanwhile, "1:39");
+}
+
+static void what_is_expunged_during_a_merge_does_not_come_back(void **state)
+{
+    (void)state;
+    happens_at_any_moment(expunge_meanwhile, "1:2,4:39");
+}
+
+static void what_is_appended_during_a_merge_is_kept(void **state)
+{
+    (void)state;
+    happens_at_any_moment(append_meanwhile, "1:39,41");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_flagged_during_a_merge_stays),
+        cmocka_unit_test(what_is_expunged_during_a_merge_does_not_come_back),
+        cmocka_unit_test(what_is_appended_during_a_merge_is_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
