@@ -35,8 +35,9 @@ struct agent_store {
 
 /* ERR_INVALID: the address; ERR_REFUSED: beyond loopback; ERR_IO. */
 int agent_open(const struct agent_options *options, struct agent **agent);
-/* Before agent_run(). ERR_INVALID, ERR_REFUSED: the upstream's address; ERR_REFUSED: a master
- * follows nobody, or an agent of this store runs already; ERR_IO. */
+/* Before agent_run(). A master that is told to follow asks the upstream now and then, so that it
+ * learns of a later epoch; it follows when it is demoted. ERR_INVALID, ERR_REFUSED: the upstream's
+ * address; ERR_REFUSED: an agent of this store runs already; ERR_IO. */
 int agent_add(struct agent *agent, const struct agent_store *options);
 /* Feeds one follower on a connected socket, which becomes the agent's; when that one has gone, the
  * agent stops. ERR_NOMEM. */

@@ -89,6 +89,7 @@ struct station {
     struct slot *to_save; /* NULL: nothing is being saved */
     size_t to_save_count;
     bool save_failed;
+    int64_t awaited; /* until when somebody waits for them, as far as is known */
     /* what the store says of its node, as of the last look */
     uv_work_t look_work;
     bool looking;

@@ -3,9 +3,10 @@
  *
  * Happy path: a commit's datagram makes the wake socket readable → the followers' peers are told.
  * An acknowledgement changes the follower's mooring; what changed is written as slots in one
- * transaction, every ten seconds and when a follower comes or goes. Of a store that follows: the
- * redial timer dials → the peer is welcomed → station_following(). Every ten seconds the store's
- * policy for the window is carried out, a file's worth at a time.
+ * transaction, every ten seconds, when a follower comes or goes, and at once while somebody waits
+ * for them (mailbox/wait.h). Of a store that follows: the redial timer dials → the peer is welcomed
+ * → station_following(). Every ten seconds the store's policy for the window is carried out, a
+ * file's worth at a time.
  *
  * Failure modes: a commit whose datagram was lost is found by polling, as long as there are
  * followers. Slots that cannot be written
@@ -26,11 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_INTERVAL 200u   /* milliseconds */
-#define SLOT_INTERVAL 10000u /* milliseconds */
-#define KEEP_INTERVAL 10000u /* milliseconds */
-#define REDIAL_FIRST 50u     /* milliseconds */
-#define REDIAL_MOST 5000u    /* milliseconds */
+#define POLL_INTERVAL 200u       /* milliseconds */
+#define SLOT_INTERVAL 10000u     /* milliseconds */
+#define AWAITED INT64_C(1000000) /* microseconds for which one who waits is taken to wait on */
+#define KEEP_INTERVAL 10000u     /* milliseconds */
+#define REDIAL_FIRST 50u         /* milliseconds */
+#define REDIAL_MOST 5000u        /* milliseconds */
 #define LASTING                                                                                    \
     INT64_C(1000000) /* microseconds of following after which the pause is short again */
 #define TELL_AGAIN INT64_C(600000000) /* microseconds before the same trouble is logged again */
@@ -197,12 +199,18 @@ static void look(struct station *station)
     uv_queue_work(&station->agent->loop, &station->look_work, do_look, looked);
 }
 
+static void await_followers(struct station *station);
+
 static void on_wake(uv_poll_t *handle, int status, int events)
 {
     struct station *station = handle->data;
     (void)status;
     (void)events;
-    wake_drain(&station->wake);
+    struct wake_words words = wake_drain(&station->wake);
+    if (words.waiting)
+        await_followers(station);
+    if (!words.changed)
+        return;
     tell_followers(station);
     if (!station->once)
         look(station);
@@ -309,6 +317,25 @@ static void save_within(struct station *station, uint64_t milliseconds)
         uv_timer_start(&station->saver, on_save, milliseconds, 0);
 }
 
+static bool is_awaited(const struct station *station)
+{
+    return agent_now(station->agent) < station->awaited;
+}
+
+static void save_dirty(struct station *station)
+{
+    for (size_t i = 0; i < station->mooring_count; i++)
+        if (station->moorings[i].dirty)
+            save_within(station, 0);
+}
+
+/* Somebody waits for what the followers acknowledge: it is written as it comes, for a moment. */
+static void await_followers(struct station *station)
+{
+    station->awaited = agent_now(station->agent) + AWAITED;
+    save_dirty(station);
+}
+
 static bool collect_dirty(struct station *station)
 {
     station->to_save_count = 0;
@@ -342,6 +369,8 @@ static void saved(uv_work_t *request, int status)
         save_within(station, SLOT_INTERVAL);
     release_saved(station);
     forget_moorings(station);
+    if (is_awaited(station) && !station->save_failed)
+        save_dirty(station);
 }
 
 static void on_save(uv_timer_t *timer)
@@ -388,7 +417,7 @@ void station_acknowledged(struct station *station, const char *name, struct posi
     mooring->slot.time = times_now();
     mooring->slot.connected = true;
     mooring->dirty = true;
-    save_within(station, came ? 0 : SLOT_INTERVAL);
+    save_within(station, came || is_awaited(station) ? 0 : SLOT_INTERVAL);
 }
 
 void station_follower_gone(struct station *station, const char *name)

@@ -71,11 +71,17 @@ bool wake_is_open(struct db *db)
     return open;
 }
 
-void wake_drain(const struct wake *wake)
+struct wake_words wake_drain(const struct wake *wake)
 {
-    char drop[64];
-    while (recv(wake->fd, drop, sizeof drop, MSG_DONTWAIT) >= 0)
-        continue;
+    struct wake_words words = {0};
+    char word;
+    while (recv(wake->fd, &word, sizeof word, MSG_DONTWAIT | MSG_TRUNC) >= 0) {
+        if (word == WAKE_WAITING)
+            words.waiting = true;
+        else
+            words.changed = true;
+    }
+    return words;
 }
 
 void wake_close(struct wake *wake)

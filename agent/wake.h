@@ -14,7 +14,12 @@ int wake_open(struct db *db,
               struct wake *wake); /* ERR_REFUSED: an agent of this store runs; ERR_IO */
 /* Whether an agent of this store runs, in whichever process. No, when the system cannot tell. */
 bool wake_is_open(struct db *db);
-void wake_drain(const struct wake *wake); /* until it is not readable any more */
+/* What was said, until it is not readable any more. */
+struct wake_words {
+    bool changed; /* something was committed */
+    bool waiting; /* somebody waits for the followers */
+};
+struct wake_words wake_drain(const struct wake *wake);
 void wake_close(struct wake *wake);
 
 #endif

@@ -24,7 +24,7 @@
 #define NO_PAGE UINT64_MAX
 #define PAGE_SIZE_MIN 512u
 #define PAGE_SIZE_MAX 65536u
-#define META_RETRIES 100
+#define META_RETRIES 1000
 
 enum { PAGE_BRANCH = 1, PAGE_LEAF = 2, PAGE_OVERFLOW = 4, PAGE_META = 8 };
 enum { NODE_BIG = 1, NODE_TREE = 2 };
@@ -274,7 +274,7 @@ int pages_check_metas(int fd, const char *where)
         if (same && attempt > 1)
             return rc;
     }
-    return rc;
+    return fail(ERR_BUSY, "%s: too many commits while it was opened", where);
 }
 
 int pages_number_metas(int fd, uint64_t last)

@@ -16,7 +16,7 @@
 
 /* Compares the two meta pages with each other, and the newest with the tree that it leads to, so
  * that a store is not taken for what it was some commits ago. `where` is for the message. Others
- * may commit meanwhile. ERR_CORRUPT, ERR_IO. */
+ * may commit meanwhile. ERR_CORRUPT, ERR_IO; ERR_BUSY: too many did. */
 int pages_check_metas(int fd, const char *where);
 
 /* Gives the newest of a data file's commits the number `last`, and the one before it the one

@@ -462,15 +462,16 @@ static int begin_tx(struct tx *tx, enum access access)
     return rc ? rc : notice_copy(tx);
 }
 
-static void wake_agent(struct store *store)
+void store_wake_agent(struct store *store, enum wake_word word)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
+    const char byte = (char)word;
     if (store->wake < 0)
         return;
     snprintf(to.sun_path, sizeof to.sun_path, "/proc/self/fd/%d/%s", db_directory_fd(store->db),
              STORE_WAKE_SOCKET);
     /* Nobody there, or too busy to take it: the agent looks by itself now and then. */
-    (void)sendto(store->wake, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to,
+    (void)sendto(store->wake, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to,
                  sizeof to);
 }
 
@@ -552,7 +553,7 @@ static int run(struct store *store, enum access access, int (*work)(struct tx *,
             return rc;
     }
     if (outcome.changed)
-        wake_agent(store);
+        store_wake_agent(store, WAKE_CHANGED);
     if (access != ACCESS_READ && !released)
         keep_reserve(store);
     return ERR_OK;

@@ -113,7 +113,14 @@ struct batch {
  * changed. */
 int store_apply(struct store *store, const struct batch *batch, struct position *position);
 
-/* The datagram socket in the store's directory by which commits wake the agent (agent/wake.h). */
+/* The datagram socket in the store's directory by which commits wake the agent (agent/wake.h), and
+ * what is said there, a byte each. */
 #define STORE_WAKE_SOCKET "agent.sock"
+enum wake_word {
+    WAKE_CHANGED,      /* something was committed */
+    WAKE_WAITING = 'w' /* somebody waits for followers: their slots are to be written at once */
+};
+/* Commits say WAKE_CHANGED by themselves. Nobody there to hear it is no error. */
+void store_wake_agent(struct store *store, enum wake_word word);
 
 #endif

@@ -12,6 +12,7 @@
 #include "mailbox/check.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/retain.h"
+#include "mailbox/wait.h"
 #include "tests/support/scratch.h"
 
 #include <netinet/in.h>
@@ -863,6 +864,61 @@ static void a_slot_says_how_far_a_follower_is(void **state)
     assert_true(position_equal(slot.position, view_of(a).position));
 }
 
+/* Slots are written every ten seconds; who waits has a shorter limit than that. */
+static void a_writer_waits_until_followers_have_its_commit(void **state)
+{
+    struct host *a = start_master(*state);
+    struct host *b = make_node(*state, 1, ROLE_REPLICA);
+    struct store_wait one = {.replicas = 1, .timeout = 8000000};
+    start(b, NULL, a->address);
+    for (unsigned i = 0; i < 3; i++) {
+        append_text(a, "INBOX", "one more");
+        one.modseq = 0;
+        assert_int_equal(store_wait(a->store, &one), ERR_OK);
+        assert_int_equal(one.modseq, view_of(a).position.modseq);
+        assert_int_equal(one.holders, 1);
+        assert_true(position_equal(view_of(b).position, view_of(a).position));
+    }
+    struct store_wait two = {.replicas = 2, .timeout = 1000};
+    assert_int_equal(store_wait(a->store, &two), ERR_TIMEOUT);
+    assert_int_equal(two.holders, 1);
+    stop(b);
+    append_text(a, "INBOX", "for nobody yet");
+    one = (struct store_wait){.replicas = 1};
+    assert_int_equal(store_wait(a->store, &one), ERR_TIMEOUT);
+    assert_int_equal(one.holders, 0);
+    one.modseq--;
+    assert_int_equal(store_wait(a->store, &one), ERR_OK);
+}
+
+/* A slot of another branch is none. */
+static int put_false_slot(struct tx *tx, void *arg)
+{
+    struct slot slot = {.name = "liar", .position = tx_window(tx)->last};
+    (void)arg;
+    slot.position.chain++;
+    int rc = slot_put(tx_db(tx), &slot);
+    snprintf(slot.name, sizeof slot.name, "prophet");
+    slot.position.modseq++;
+    return rc ? rc : slot_put(tx_db(tx), &slot);
+}
+
+static void only_what_this_journal_holds_is_waited_for(void **state)
+{
+    struct host *a = make_node(*state, 0, ROLE_MASTER);
+    struct host *b = make_node(*state, 1, ROLE_REPLICA);
+    create(a, "INBOX");
+    assert_int_equal(store_maintain(a->store, put_false_slot, NULL), ERR_OK);
+    struct store_wait wait = {.replicas = 1};
+    assert_int_equal(store_wait(a->store, &wait), ERR_TIMEOUT);
+    assert_int_equal(wait.holders, 0);
+    wait = (struct store_wait){.replicas = 0};
+    assert_int_equal(store_wait(a->store, &wait), ERR_OK);
+    wait.modseq = view_of(a).position.modseq + 1;
+    assert_int_equal(store_wait(a->store, &wait), ERR_NOTFOUND);
+    assert_int_equal(store_wait(b->store, &wait), ERR_TIMEOUT); /* it may arrive */
+}
+
 static void an_agent_that_stops_says_so(void **state)
 {
     struct host *a = start_master(*state);
@@ -929,6 +985,8 @@ int main(void)
         TEST(an_agent_listens_to_commits),
         TEST(commits_that_wake_nobody_are_found),
         TEST(a_slot_says_how_far_a_follower_is),
+        TEST(a_writer_waits_until_followers_have_its_commit),
+        TEST(only_what_this_journal_holds_is_waited_for),
         TEST(an_agent_that_stops_says_so),
         TEST(what_cannot_be_served_is_refused_at_the_start),
     };

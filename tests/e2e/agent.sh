@@ -84,7 +84,6 @@ refused 2 usage --store "$work/b" --follow 127.0.0.1:1 --follow 127.0.0.1:2
 refused 2 ADDRESS:PORT --store "$work/a" --listen 7700
 refused 4 loopback --store "$work/a" --listen 0.0.0.0:0
 refused 4 loopback --store "$work/b" --follow 192.0.2.1:7700
-refused 4 'follows nobody' --store "$work/a" --follow 127.0.0.1:1
 refused 3 none --store "$work/none" "${listen[@]}"
 refused 4 'open in this process' --store "$work/a" --store "$work/a" "${listen[@]}"
 [ "$(agent_of "$work/a")" = "not running" ] || die "an agent runs that was not started"
@@ -102,6 +101,14 @@ for ((waits = 0; waits < 200; waits++)); do
     sleep 0.05
 done
 [ "$(cut -f 1,6 <<<"$slot")" = $'second\tconnected' ] || die "a slot: $slot"
+"${A[@]}" create Awaited
+"${A[@]}" wait --timeout 8 || die "the follower has it, but the one who waits is not told"
+diff <("${A[@]}" digest) <("${B[@]}" digest) || die "waited for, but not there"
+"${B[@]}" wait "$(position "$work/a" | cut -d : -f 1)" --replicas 0 || die "a replica that has it already"
+code=0
+"${A[@]}" wait --replicas 2 --timeout 0 2>"$work/wait.err" || code=$?
+[ "$code" -eq 6 ] || die "waited for two of one: $code"
+grep -q '1 of 2' "$work/wait.err" || die "does not say how many have it"
 stop b
 stop a
 [ "$(agent_of "$work/a")" = "not running" ] || die "the agent's end is not noticed"

@@ -4,6 +4,7 @@
 set -euo pipefail
 bin=$SHIPLOG_BIN
 rounds=${ROUNDS:-12}
+patience=$((120 + 5 * rounds)) # seconds
 seed=${SEED:-$$}
 RANDOM=$seed
 echo "seed $seed"
@@ -58,10 +59,10 @@ stop_hard() {
     wait "${agent[$1]}" 2>/dev/null || true
 }
 
-# A writer, for two minutes at most, notes each message only after its append was reported done.
+# A writer, as long as rounds may take on a slow machine, notes each message only after its append was reported done.
 writer() {
     local box=$1 i
-    for ((i = 1; SECONDS < 120; i++)); do
+    for ((i = 1; SECONDS < patience; i++)); do
         [ ! -e "$work/stop" ] || break
         if printf 'Subject: %s %d\r\n\r\n%*d\r\n' "$box" "$i" $((RANDOM % 5000)) "$i" >"$work/$box.message" &&
             "${A[@]}" append "$box" "$work/$box.message" >/dev/null; then

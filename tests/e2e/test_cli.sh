@@ -456,7 +456,7 @@ prints "3${TAB}1048576${TAB}172800${TAB}-${TAB}no" journal retain --entries 3 --
 ok journal retain --entries 1 --age none --slot-bound 1G --archive yes --json
 has '^\{"entries":1,"bytes":1048576,"seconds":null,"slot_bound":1073741824,"archive":true\}$'
 ok mailboxes --at "$((last - 2))"
-cp "$out" past
+cp "$out" before
 ok log
 cp "$out" all
 ok journal archive --keep 3
@@ -466,7 +466,7 @@ ok journal trim
 [ "$(cat "$out")" -gt 0 ] || die "the policy was not carried out"
 prints '' journal verify
 ok mailboxes --at "$((last - 2))"
-cmp -s past "$out" || die "mailboxes as they were, from the archive"
+cmp -s before "$out" || die "mailboxes as they were, from the archive"
 ok log
 cmp -s all "$out" || die "log through the archive"
 refused 3 list INBOX --at 5
@@ -484,6 +484,20 @@ prints '' check
 rm "$work/store/archive/$file"
 run 3 "${S[@]}" mailboxes --at "$((last - kept + 1))"
 ok journal retain --entries none --bytes none --archive no --slot-bound none
+ok digest
+cp "$out" before
+ok compact
+[[ $(<"$out") =~ ^[0-9]+$TAB[0-9]+$ ]] || die "how small the file became"
+ok digest
+cmp -s before "$out" || die "compact changed mail"
+prints '' check
+prints '' wait --replicas 0
+prints '' wait 5 --replicas 0
+refused 6 wait --timeout 0
+grep -q 'no agent' "$err" || die "does not say that nobody ships"
+refused 3 wait "$((last + 1000))"
+refused 2 wait soon
+refused 2 wait --replicas many
 prints '' slots
 refused 3 slots drop nobody
 refused 2 slots frobnicate

@@ -40,6 +40,7 @@ const struct command commands[] = {
     {"compact", "compact", 0, 0, cmd_compact, false, false, false},
     {"digest", "digest", 0, 0, cmd_digest, false, false, false},
     {"check", "check [--repair]", 0, 0, cmd_check, false, false, false},
+    {"wait", "wait [MODSEQ] [--replicas N] [--timeout S]", 0, 1, cmd_wait, false, false, false},
     {"status", "status", 0, 0, cmd_status, false, false, false},
     {"serve", "serve --stdio", 0, 0, cmd_serve, false, false, false},
     {"sync", "sync [--adopt] [--dry-run] SRC DST", 2, 2, cmd_sync, false, true, true},

@@ -100,6 +100,7 @@ int cmd_promote(struct cli *cli);
 int cmd_demote(struct cli *cli);
 int cmd_sync(struct cli *cli);
 int cmd_serve(struct cli *cli);
+int cmd_wait(struct cli *cli);
 int cmd_compact(struct cli *cli);
 int cmd_copy(struct cli *cli);
 
