@@ -18,12 +18,12 @@ int shiplog_main(int argc, char **argv);
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -31,7 +31,8 @@ int shiplog_main(int argc, char **argv);
 #include <unistd.h>
 
 #define WORDS 8
-#define PATIENCE 20000 /* milliseconds that a command may take */
+#define COMMANDS 32 /* that a child runs, at most */
+#define PATIENCE 20 /* seconds that a command may take */
 #define FILES 16
 
 static char root[PATH_MAX], store[PATH_MAX], scrap[PATH_MAX];
@@ -50,85 +51,119 @@ struct answer {
     bool hung;
 };
 
-static void drain(int fd, struct buf *to, bool *open_)
-{
-    uint8_t piece[65536];
-    ssize_t got = read(fd, piece, sizeof piece);
-    if (got > 0)
-        buf_put(to, piece, (size_t)got);
-    else if (got == 0 || errno != EINTR)
-        *open_ = false;
-}
+/* What a child that runs several commands tells of those that it has done. */
+struct account {
+    size_t done;
+    struct {
+        int code;
+        off_t out_end, err_end;
+    } commands[COMMANDS];
+};
+static struct account *account;
+static int out_file, err_file;
 
-static void collect(pid_t pid, int out, int err, struct answer *answer)
+static void open_account(void)
 {
-    bool out_open = true, err_open = true;
-    time_t end = time(NULL) + PATIENCE / 1000;
-    while (out_open || err_open) {
-        struct pollfd ends[2] = {{out_open ? out : -1, POLLIN, 0},
-                                 {err_open ? err : -1, POLLIN, 0}};
-        if (time(NULL) > end || poll(ends, 2, PATIENCE) == 0) {
-            answer->hung = true;
-            kill(pid, SIGKILL);
-            break;
-        }
-        if (ends[0].revents)
-            drain(out, &answer->out, &out_open);
-        if (ends[1].revents)
-            drain(err, &answer->err, &err_open);
-    }
-    waitpid(pid, &answer->status, 0);
-}
-
-/* A program's start costs more than what it does here, so commands run in a child of this one. */
-static void run_command(char **words, int count, struct answer *answer)
-{
-    int out[2], err[2];
-    *answer = (struct answer){0};
-    fflush(stdout);
-    if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0)
-        give_up("no pipe");
-    pid_t pid = fork();
-    if (pid < 0)
-        give_up("no process");
-    if (pid == 0) {
-        dup2(out[1], STDOUT_FILENO);
-        dup2(err[1], STDERR_FILENO);
-        exit(shiplog_main(count, words));
-    }
-    close(out[1]);
-    close(err[1]);
-    collect(pid, out[0], err[0], answer);
-    close(out[0]);
-    close(err[0]);
-}
-
-static void forget(struct answer *answer)
-{
-    buf_free(&answer->out);
-    buf_free(&answer->err);
+    account =
+        mmap(NULL, sizeof *account, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    out_file = memfd_create("out", MFD_CLOEXEC);
+    err_file = memfd_create("err", MFD_CLOEXEC);
+    if (account == MAP_FAILED || out_file < 0 || err_file < 0)
+        give_up("no memory");
 }
 
 /* Splits at spaces; the store is put before. */
-static void shiplog_at(char *where, const char *line, struct answer *answer)
+static int run_line(char *where, const char *line)
 {
     char copy[512];
-    char name[] = "shiplog";
-    char *words[WORDS + 4] = {name, "-s", where};
+    char name[] = "shiplog", option[] = "-s";
+    char *words[WORDS + 4] = {name, option, where};
     char *rest;
-    size_t count = 3;
-
+    int count = 3;
     snprintf(copy, sizeof copy, "%s", line);
     char *word = strtok_r(copy, " ", &rest);
     for (; word && count < WORDS + 3; word = strtok_r(NULL, " ", &rest))
         words[count++] = word;
     words[count] = NULL;
-    run_command(words, (int)count, answer);
+    return shiplog_main(count, words);
+}
+
+static void run_lines(char *where, const char *const *lines, size_t count)
+{
+    dup2(out_file, STDOUT_FILENO);
+    dup2(err_file, STDERR_FILENO);
+    for (size_t i = 0; i < count; i++) {
+        alarm(PATIENCE);
+        account->commands[i].code = run_line(where, lines[i]);
+        fflush(stdout);
+        clearerr(stdout);
+        account->commands[i].out_end = lseek(out_file, 0, SEEK_CUR);
+        account->commands[i].err_end = lseek(err_file, 0, SEEK_CUR);
+        account->done = i + 1;
+    }
+    _exit(0);
+}
+
+static void take_piece(int file, off_t from, off_t to, struct buf *piece)
+{
+    uint8_t *room = malloc((size_t)(to - from) + 1);
+    if (!room || pread(file, room, (size_t)(to - from), from) != (ssize_t)(to - from))
+        give_up("what a command printed cannot be read");
+    buf_put(piece, room, (size_t)(to - from));
+    free(room);
+}
+
+static void take_answers(struct answer *answers, size_t count, int status)
+{
+    off_t out = 0, err = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool done = i < account->done;
+        off_t out_end = done ? account->commands[i].out_end : lseek(out_file, 0, SEEK_END);
+        off_t err_end = done ? account->commands[i].err_end : lseek(err_file, 0, SEEK_END);
+        answers[i] = (struct answer){.status = done ? account->commands[i].code << 8 : status};
+        answers[i].hung = !done && WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+        take_piece(out_file, out, out_end, &answers[i].out);
+        take_piece(err_file, err, err_end, &answers[i].err);
+        out = out_end;
+        err = err_end;
+    }
+}
+
+/* A process costs more than what a command does here. So a child of this one runs them one behind
+ * another; where one of them ends it, by a fault, another child goes on behind that. */
+static void shiplog_at(char *where, const char *const *lines, size_t count, struct answer *answers)
+{
+    int status;
+    fflush(stdout);
+    for (size_t from = 0; from < count;) {
+        account->done = 0;
+        if (ftruncate(out_file, 0) != 0 || ftruncate(err_file, 0) != 0)
+            give_up("no memory");
+        lseek(out_file, 0, SEEK_SET);
+        lseek(err_file, 0, SEEK_SET);
+        pid_t pid = fork();
+        if (pid < 0)
+            give_up("no process");
+        if (pid == 0)
+            run_lines(where, lines + from, count - from);
+        waitpid(pid, &status, 0);
+        size_t answered = account->done + (account->done < count - from);
+        take_answers(answers + from, answered, status);
+        from += answered;
+    }
+}
+
+static void forget(struct answer *answers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        buf_free(&answers[i].out);
+        buf_free(&answers[i].err);
+    }
 }
 
 static void shiplog(const char *line, struct answer *answer)
 {
-    shiplog_at(store, line, answer);
+    shiplog_at(store, &line, 1, answer);
 }
 
 static void must(const char *line)
@@ -139,7 +174,7 @@ static void must(const char *line)
         printf("%s: %.*s\n", line, (int)answer.err.size, (const char *)answer.err.data);
         give_up("the store cannot be made");
     }
-    forget(&answer);
+    forget(&answer, 1);
 }
 
 static void make_store(void)
@@ -207,6 +242,7 @@ static const char *const readers[] = {
     "status",
 };
 #define READERS (sizeof readers / sizeof readers[0])
+#define SAMPLE 4 /* of them, where all are not needed */
 
 static struct answer right[READERS];
 
@@ -278,22 +314,19 @@ static void fail_flip(const struct flip *flip, const char *command, const struct
 }
 
 /* Whether it was found. */
-static bool judge(const struct flip *flip, size_t reader)
+static bool judge(const struct flip *flip, size_t reader, const struct answer *answer)
 {
-    struct answer answer;
     const char *command = readers[reader];
-    shiplog(command, &answer);
-    bool found = !same(&answer, &right[reader]);
-    if (answer.hung)
-        fail_flip(flip, command, &answer, "it hangs");
-    if (!WIFEXITED(answer.status))
-        fail_flip(flip, command, &answer, "it died");
+    bool found = !same(answer, &right[reader]);
+    if (answer->hung)
+        fail_flip(flip, command, answer, "it hangs");
+    if (!WIFEXITED(answer->status))
+        fail_flip(flip, command, answer, "it died");
     bool verify = strcmp(command, "journal verify") == 0;
-    if (found && WEXITSTATUS(answer.status) != 5 && !(verify && WEXITSTATUS(answer.status) == 1))
-        fail_flip(flip, command, &answer, "it shows something else");
-    if (WEXITSTATUS(answer.status) == 5 && answer.err.size == 0)
-        fail_flip(flip, command, &answer, "it does not say why");
-    forget(&answer);
+    if (found && WEXITSTATUS(answer->status) != 5 && !(verify && WEXITSTATUS(answer->status) == 1))
+        fail_flip(flip, command, answer, "it shows something else");
+    if (WEXITSTATUS(answer->status) == 5 && answer->err.size == 0)
+        fail_flip(flip, command, answer, "it does not say why");
     return found;
 }
 
@@ -309,7 +342,7 @@ static bool check_is_clean(const struct flip *flip)
          WEXITSTATUS(answer.status) != 5))
         fail_flip(flip, "check", &answer, "it died");
     bool clean = WEXITSTATUS(answer.status) == 0;
-    forget(&answer);
+    forget(&answer, 1);
     return clean;
 }
 
@@ -348,20 +381,46 @@ static void copy_data(void)
 
 static void change_it(const struct flip *flip, struct dice *dice)
 {
+    const char *lines[3] = {writers[dice_below(dice, WRITERS)], writers[dice_below(dice, WRITERS)],
+                            "check"};
+    struct answer answers[3];
     copy_data();
+    shiplog_at(scrap, lines, 3, answers);
     for (unsigned i = 0; i < 3; i++) {
-        struct answer answer;
-        const char *command = i < 2 ? writers[dice_below(dice, WRITERS)] : "check";
-        shiplog_at(scrap, command, &answer);
-        if (answer.hung)
-            fail_flip(flip, command, &answer, "it hangs");
-        if (!WIFEXITED(answer.status) || WEXITSTATUS(answer.status) > 5)
-            fail_flip(flip, command, &answer, "it died");
-        if (WEXITSTATUS(answer.status) == 5 && answer.err.size == 0)
-            fail_flip(flip, command, &answer, "it does not say why");
-        forget(&answer);
+        const struct answer *answer = &answers[i];
+        if (answer->hung)
+            fail_flip(flip, lines[i], answer, "it hangs");
+        if (!WIFEXITED(answer->status) || WEXITSTATUS(answer->status) > 5 ||
+            WEXITSTATUS(answer->status) == 2)
+            fail_flip(flip, lines[i], answer, "it died");
+        if (WEXITSTATUS(answer->status) == 5 && answer->err.size == 0)
+            fail_flip(flip, lines[i], answer, "it does not say why");
     }
+    forget(answers, 3);
     scratch_remove(scrap);
+}
+
+/* All readers, or some of them; whether any of them found it. */
+static bool read_it(const struct flip *flip, struct dice *dice, bool clean)
+{
+    size_t chosen[READERS];
+    const char *lines[READERS];
+    struct answer answers[READERS];
+    size_t count = clean ? READERS : SAMPLE;
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        chosen[i] = clean ? i : dice_below(dice, READERS);
+        lines[i] = readers[chosen[i]];
+    }
+    shiplog_at(store, lines, count, answers);
+    for (size_t i = 0; i < count; i++) {
+        bool one = judge(flip, chosen[i], &answers[i]);
+        if (one && clean)
+            fail_flip(flip, lines[i], &answers[i], "check says that all is well");
+        found = found || one;
+    }
+    forget(answers, count);
+    return found;
 }
 
 static void try_flip(struct dice *dice, uint64_t counts[3])
@@ -374,14 +433,8 @@ static void try_flip(struct dice *dice, uint64_t counts[3])
         flip.bit = flip.bit / 32768 * 32768 + flip.bit % 1280;
     turn(target, flip.bit);
     bool clean = check_is_clean(&flip);
-    bool found = false;
-    if (clean && target == &targets[0])
-        for (size_t i = 0; i < READERS; i++)
-            if (judge(&flip, i))
-                fail_flip(&flip, readers[i], &right[i], "check says that all is well");
-    if (!clean || target != &targets[0])
-        for (unsigned i = 0; i < 4; i++)
-            found = judge(&flip, dice_below(dice, READERS)) || found;
+    /* The check does not look into the archive. */
+    bool found = read_it(&flip, dice, clean && target == &targets[0]);
     if (!clean && target == &targets[0] && dice_below(dice, 3) == 0)
         change_it(&flip, dice);
     turn(target, flip.bit);
@@ -400,10 +453,11 @@ int main(int argc, char **argv)
     scratch_make(root);
     scratch_path(store, root, "store");
     scratch_path(scrap, root, "scrap");
+    open_account();
     make_store();
     find_targets();
+    shiplog_at(store, readers, READERS, right);
     for (size_t i = 0; i < READERS; i++) {
-        shiplog(readers[i], &right[i]);
         if (!WIFEXITED(right[i].status) || WEXITSTATUS(right[i].status) > 1) {
             printf("%s: %.*s\n", readers[i], (int)right[i].err.size,
                    (const char *)right[i].err.data);
@@ -420,8 +474,7 @@ int main(int argc, char **argv)
            "were run met %llu\n",
            (unsigned long long)done, (unsigned long long)counts[0], (unsigned long long)counts[1],
            (unsigned long long)counts[2]);
-    for (size_t i = 0; i < READERS; i++)
-        forget(&right[i]);
+    forget(right, READERS);
     scratch_remove(root);
     return 0;
 }
