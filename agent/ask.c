@@ -467,13 +467,14 @@ static int read_meta(struct reader *in, struct merge_other *other)
     return rc ? rc : buf_keep(&meta->value, value);
 }
 
-static int read_values(struct reader *in, struct merge_other *other, struct buf *row)
+static int read_values(struct reader *in, uint64_t mailbox, struct merge_other *other,
+                       struct buf *row)
 {
     uint64_t count = read_varint(in);
     int rc = ERR_OK;
     for (uint64_t i = 0; i < count && rc == ERR_OK; i++) {
         uint8_t kind = read_u8(in);
-        if (in->failed || kind > 1)
+        if (in->failed || kind > 1 || (kind == 0 && mailbox == 0))
             return malformed("a value");
         rc = kind ? read_meta(in, other) : read_seen(in, other);
     }
@@ -508,7 +509,7 @@ int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint
             changed = read_u64(&in);
             first_changed = any ? first_changed : changed;
             any = true;
-            rc = read_values(&in, other, &row);
+            rc = read_values(&in, mailbox, other, &row);
         }
     }
     if (as_of)

@@ -30,7 +30,7 @@ static const struct epoch *find_epoch(const struct branch *branch, struct epoch_
 static int path_of(const struct branch *branch, struct path *path)
 {
     const struct epoch *epoch = find_epoch(branch, branch->epoch);
-    *path = (struct path){.epochs = calloc(branch->epoch_count + 1, sizeof *path->epochs)};
+    *path = (struct path){.epochs = calloc(branch->epoch_count + 1, sizeof(const struct epoch *))};
     if (!path->epochs)
         return fail(ERR_NOMEM, "out of memory");
     /* A parent's number is below its child's: this ends. */

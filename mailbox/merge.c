@@ -993,7 +993,8 @@ static int merge_meta(struct merging *work, const struct merge_meta *theirs)
 static int merge_values(struct merging *work)
 {
     int rc = work->box ? renumber_seen(work) : ERR_OK;
-    for (size_t i = 0; rc == ERR_OK && i < work->other->seen_count; i++)
+    /* The store's own values are nobody's seen sets. */
+    for (size_t i = 0; rc == ERR_OK && work->box && i < work->other->seen_count; i++)
         rc = merge_seen(work, &work->other->seen[i]);
     for (size_t i = 0; rc == ERR_OK && i < work->other->meta_count; i++)
         rc = merge_meta(work, &work->other->metas[i]);

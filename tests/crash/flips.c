@@ -282,7 +282,7 @@ static void find_targets(void)
 
 static void turn(const struct target *target, uint64_t bit)
 {
-    uint8_t byte;
+    uint8_t byte = 0;
     int fd = open(target->path, O_RDWR | O_CLOEXEC);
     if (fd < 0 || pread(fd, &byte, 1, (off_t)(bit / 8)) != 1)
         give_up("a file cannot be read");

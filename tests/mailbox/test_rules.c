@@ -229,73 +229,93 @@ static void check(struct scene scene, const char *expected)
 static void row_1_who_alone_changed_the_flags_wins(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5"}, .r = {"1g@5~20[Seen]"}}, "flags 1[Seen]");
-    check((struct scene){.m = {"1g@5~20[Seen]"}, .r = {"1g@5"}}, "touch 1");
-    check((struct scene){.m = {"1g@5[Seen]"}, .r = {"1g@5~20!1"}}, "flags 1[]");
-    check((struct scene){.m = {"1g@5"}, .r = {"1g@5"}}, "");
-    check((struct scene){.m = {"1g@5"}, .r = {"1g@5~20"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1g@5~20[Seen]"}},
+          "flags 1[Seen]");
+    check((struct scene){.m = {.records = "1g@5~20[Seen]"}, .r = {.records = "1g@5"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@5[Seen]"}, .r = {.records = "1g@5~20!1"}},
+          "flags 1[]");
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1g@5"}}, "");
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1g@5~20"}}, "touch 1");
 }
 
 static void row_1_flags_changed_at_both_ends_merge_one_by_one(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5~20[Seen,junk]{Draft,work}"},
-                         .r = {"1g@5~21[Draft,Flagged,work,todo]{Draft,work}"}},
+    check((struct scene){.m = {.records = "1g@5~20[Seen,junk]{Draft,work}"},
+                         .r = {.records = "1g@5~21[Draft,Flagged,work,todo]{Draft,work}"}},
           "flags 1[Flagged,Seen,junk,todo]");
     /* one journal is enough, whichever end's it is */
-    check((struct scene){.m = {"1g@5~20[Seen]{Draft}"}, .r = {"1g@5~21[Draft,Flagged]"}},
+    check((struct scene){.m = {.records = "1g@5~20[Seen]{Draft}"},
+                         .r = {.records = "1g@5~21[Draft,Flagged]"}},
           "flags 1[Flagged,Seen]");
-    check((struct scene){.m = {"1g@5~20[Seen]"}, .r = {"1g@5~21[Draft,Flagged]{Draft}"}},
+    check((struct scene){.m = {.records = "1g@5~20[Seen]"},
+                         .r = {.records = "1g@5~21[Draft,Flagged]{Draft}"}},
           "flags 1[Flagged,Seen]");
 }
 
 static void row_1_without_a_journal_the_newer_end_wins_else_the_master(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5~20[Seen]!7"}, .r = {"1g@5~21[Flagged]!7"}},
-          "flags 1[Flagged]");
-    check((struct scene){.m = {"1g@5~20[Seen]!7"}, .r = {"1g@5~21[Flagged]!6"}}, "touch 1");
-    check((struct scene){.m = {"1g@5~22[Seen]!7"}, .r = {"1g@5~21[Flagged]!8"}}, "touch 1");
+    check(
+        (struct scene){.m = {.records = "1g@5~20[Seen]!7"}, .r = {.records = "1g@5~21[Flagged]!7"}},
+        "flags 1[Flagged]");
+    check(
+        (struct scene){.m = {.records = "1g@5~20[Seen]!7"}, .r = {.records = "1g@5~21[Flagged]!6"}},
+        "touch 1");
+    check(
+        (struct scene){.m = {.records = "1g@5~22[Seen]!7"}, .r = {.records = "1g@5~21[Flagged]!8"}},
+        "touch 1");
 }
 
 static void keyword_names_compare_without_regard_to_case(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5~20[Seen,work]{work}"}, .r = {"1g@5~20[WORK]{wORK}"}},
+    check((struct scene){.m = {.records = "1g@5~20[Seen,work]{work}"},
+                         .r = {.records = "1g@5~20[WORK]{wORK}"}},
           "touch 1");
-    check((struct scene){.m = {"1g@5~20[Seen,work]{work}"}, .r = {"1g@5~20{WORK}"}},
+    check((struct scene){.m = {.records = "1g@5~20[Seen,work]{work}"},
+                         .r = {.records = "1g@5~20{WORK}"}},
           "flags 1[Seen]");
 }
 
 static void row_2_expunged_at_one_end_is_expunged_at_both(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5"}, .r = {"1g@5x20"}}, "expunge 1");
-    check((struct scene){.m = {"1g@5x20"}, .r = {"1g@5"}}, "touch 1");
-    check((struct scene){.m = {"1g@5~30[Seen]"}, .r = {"1g@5x20"}}, "expunge 1");
-    check((struct scene){.m = {"1g@5"}, .r = {"1h@5x20"}}, "expunge 1");
-    check((struct scene){.m = {"1h@5x20"}, .r = {"1g@5"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1g@5x20"}}, "expunge 1");
+    check((struct scene){.m = {.records = "1g@5x20"}, .r = {.records = "1g@5"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@5~30[Seen]"}, .r = {.records = "1g@5x20"}},
+          "expunge 1");
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1h@5x20"}}, "expunge 1");
+    check((struct scene){.m = {.records = "1h@5x20"}, .r = {.records = "1g@5"}}, "touch 1");
 }
 
 static void row_2_purged_with_evidence_is_expunged_at_both(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5"}, .r = {"", .next = 2, .forgotten = 20}}, "expunge 1");
+    check(
+        (struct scene){.m = {.records = "1g@5"}, .r = {.records = "", .next = 2, .forgotten = 20}},
+        "expunge 1");
     /* R's clients may know modseqs above what M has forgotten */
-    check((struct scene){.m = {"", .next = 2, .forgotten = 20}, .r = {"1g@5"}}, "bury 1g");
+    check(
+        (struct scene){.m = {.records = "", .next = 2, .forgotten = 20}, .r = {.records = "1g@5"}},
+        "bury 1g");
 }
 
 static void row_2_what_was_done_to_a_uid_reaches_the_message_under_its_new_one(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5x20>2 2g@20"}, .r = {"1g@5~15[Seen]{}", .next = 2}},
+    check((struct scene){.m = {.records = "1g@5x20>2 2g@20"},
+                         .r = {.records = "1g@5~15[Seen]{}", .next = 2}},
           "flags 2[Seen]; touch 1");
-    check((struct scene){.m = {"1g@5x20>2 2g@20"}, .r = {"1g@5x15", .next = 2}},
-          "expunge 2; touch 1");
-    check((struct scene){.m = {"1g@5x20>2 2g@20"}, .r = {"", .next = 2, .forgotten = 15}},
+    check(
+        (struct scene){.m = {.records = "1g@5x20>2 2g@20"}, .r = {.records = "1g@5x15", .next = 2}},
+        "expunge 2; touch 1");
+    check((struct scene){.m = {.records = "1g@5x20>2 2g@20"},
+                         .r = {.records = "", .next = 2, .forgotten = 15}},
           "expunge 2; touch 1");
     /* over two hops */
-    check((struct scene){.m = {"1g@5x20>2 2g@20x30>3 3g@30"}, .r = {"1g@5x15", .next = 2}},
+    check((struct scene){.m = {.records = "1g@5x20>2 2g@20x30>3 3g@30"},
+                         .r = {.records = "1g@5x15", .next = 2}},
           "expunge 3; touch 1; touch 2");
 }
 
@@ -311,43 +331,54 @@ static void a_spoilt_record_is_healed_by_the_proven_one(void **state)
 static void damage_is_healed_under_the_same_uid(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5"}, .r = {"", .next = 2, .damaged = true}}, "touch 1");
-    check((struct scene){.m = {"", .next = 2, .damaged = true}, .r = {"1g@5[Seen]"}},
+    check(
+        (struct scene){.m = {.records = "1g@5"}, .r = {.records = "", .next = 2, .damaged = true}},
+        "touch 1");
+    check((struct scene){.m = {.records = "", .next = 2, .damaged = true},
+                         .r = {.records = "1g@5[Seen]"}},
           "heal 1g[Seen]");
     /* a sound end that never forgot a tombstone of that age */
-    check((struct scene){.m = {"1g@5"}, .r = {"", .next = 2, .forgotten = 4}}, "touch 1");
-    check((struct scene){.m = {"", .next = 2, .forgotten = 4}, .r = {"1g@5"}}, "heal 1g");
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "", .next = 2, .forgotten = 4}},
+          "touch 1");
+    check((struct scene){.m = {.records = "", .next = 2, .forgotten = 4}, .r = {.records = "1g@5"}},
+          "heal 1g");
 }
 
 static void row_3_one_message_under_one_uid_at_both_ends(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20"}, .r = {"1g@22"}}, "touch 1");
-    check((struct scene){.m = {"1g@20"}, .r = {"1g@22~23[Flagged]{}"}}, "flags 1[Flagged]");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1g@22"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1g@22~23[Flagged]{}"}},
+          "flags 1[Flagged]");
     /* set by the delivery at both ends, cleared by one end's user */
-    check((struct scene){.m = {"1g@20[Seen]"}, .r = {"1g@22~23{Seen}"}}, "flags 1[]");
-    check((struct scene){.m = {"1g@20~23{Seen}"}, .r = {"1g@22[Seen]"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@20[Seen]"}, .r = {.records = "1g@22~23{Seen}"}},
+          "flags 1[]");
+    check((struct scene){.m = {.records = "1g@20~23{Seen}"}, .r = {.records = "1g@22[Seen]"}},
+          "touch 1");
     /* set by one delivery only */
-    check((struct scene){.m = {"1g@20"}, .r = {"1g@22[Seen]"}}, "flags 1[Seen]");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1g@22[Seen]"}},
+          "flags 1[Seen]");
 }
 
 static void row_4_one_message_expunged_at_one_end_is_expunged_at_both(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20"}, .r = {"1g@22x23"}}, "expunge 1");
-    check((struct scene){.m = {"1g@20x21"}, .r = {"1g@22"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1g@22x23"}}, "expunge 1");
+    check((struct scene){.m = {.records = "1g@20x21"}, .r = {.records = "1g@22"}}, "touch 1");
 }
 
 static void row_5_a_delivery_tried_at_both_ends_is_one_message(void **state)
 {
     (void)state;
     /* M's is below R's UIDNEXT: renumbered; R's 3 dies */
-    check((struct scene){.m = {"2g@20"}, .r = {"3g@22~23[Seen]{}"}},
+    check((struct scene){.m = {.records = "2g@20"}, .r = {.records = "3g@22~23[Seen]{}"}},
           "renumber 5g<2[Seen]; expunge 2>5; bury 3g>5");
     /* M's is above it: it stays */
-    check((struct scene){.m = {"3g@20"}, .r = {"2g@22", .next = 3}}, "bury 2g>3; touch 3");
+    check((struct scene){.m = {.records = "3g@20"}, .r = {.records = "2g@22", .next = 3}},
+          "bury 2g>3; touch 3");
     /* in UID order, up to the higher multiplicity */
-    check((struct scene){.m = {"4g@20 5g@21", .next = 6}, .r = {"2g@22", .next = 3}},
+    check((struct scene){.m = {.records = "4g@20 5g@21", .next = 6},
+                         .r = {.records = "2g@22", .next = 3}},
           "bury 2g>4; touch 4; touch 5");
 }
 
@@ -355,56 +386,71 @@ static void row_5_spares_what_an_earlier_merge_renumbered(void **state)
 {
     (void)state;
     /* R had 1(g) and got g again; M's 2(g) is the first one */
-    check((struct scene){.m = {"1g@5x20>3 3g@20"}, .r = {"1g@5 2g@15"}},
+    check((struct scene){.m = {.records = "1g@5x20>3 3g@20"}, .r = {.records = "1g@5 2g@15"}},
           "add 5g<2; bury 2g>5; touch 1; touch 3");
 }
 
 static void row_6_a_split_brain_kills_the_uid(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20"}, .r = {"1h@22"}}, "renumber 3g<1; add 4h<1; expunge 1>3");
-    check((struct scene){.m = {"1h@20"}, .r = {"1g@22"}}, "add 3g<1; renumber 4h<1; expunge 1>4");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1h@22"}},
+          "renumber 3g<1; add 4h<1; expunge 1>3");
+    check((struct scene){.m = {.records = "1h@20"}, .r = {.records = "1g@22"}},
+          "add 3g<1; renumber 4h<1; expunge 1>4");
 }
 
 static void row_7_a_tombstone_of_another_message_kills_the_uid(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20"}, .r = {"1h@22x23"}}, "renumber 3g<1; expunge 1>3");
-    check((struct scene){.m = {"1h@20x21"}, .r = {"1g@22"}}, "add 3g<1; point 1>3");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1h@22x23"}},
+          "renumber 3g<1; expunge 1>3");
+    check((struct scene){.m = {.records = "1h@20x21"}, .r = {.records = "1g@22"}},
+          "add 3g<1; point 1>3");
 }
 
 static void row_8_a_uid_that_the_other_never_gave_out_stays(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"7g@20[Seen]"}, .r = {"", .next = 7}}, "touch 7");
-    check((struct scene){.m = {"", .next = 7}, .r = {"7g@20[Seen]"}}, "add 7g[Seen]");
+    check((struct scene){.m = {.records = "7g@20[Seen]"}, .r = {.records = "", .next = 7}},
+          "touch 7");
+    check((struct scene){.m = {.records = "", .next = 7}, .r = {.records = "7g@20[Seen]"}},
+          "add 7g[Seen]");
 }
 
 static void row_9_a_uid_that_the_other_used_up_dies(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"6g@20[Seen]"}, .r = {"", .next = 9, .forgotten = 30}},
+    check((struct scene){.m = {.records = "6g@20[Seen]"},
+                         .r = {.records = "", .next = 9, .forgotten = 30}},
           "renumber 10g<6[Seen]; expunge 6>10");
-    check((struct scene){.m = {"", .next = 7, .forgotten = 30}, .r = {"6g@20[Seen]"}},
+    check((struct scene){.m = {.records = "", .next = 7, .forgotten = 30},
+                         .r = {.records = "6g@20[Seen]"}},
           "add 8g<6[Seen]; bury 6g>8");
 }
 
 static void row_10_a_tombstone_after_the_base_stands_at_both(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20x21"}, .r = {""}}, "touch 1");
-    check((struct scene){.m = {""}, .r = {"1g@20x21"}}, "bury 1g");
-    check((struct scene){.m = {"1g@20x21"}, .r = {"1h@20x21"}}, "touch 1");
-    check((struct scene){.m = {"1g@20x21"}, .r = {"1h@20x21>2 2h@21"}}, "add 2h; point 1>2");
+    check((struct scene){.m = {.records = "1g@20x21"}, .r = {.records = ""}}, "touch 1");
+    check((struct scene){.m = {.records = ""}, .r = {.records = "1g@20x21"}}, "bury 1g");
+    check((struct scene){.m = {.records = "1g@20x21"}, .r = {.records = "1h@20x21"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@20x21"}, .r = {.records = "1h@20x21>2 2h@21"}},
+          "add 2h; point 1>2");
     /* M purged it before R's clients saw it go */
-    check((struct scene){.m = {"", .next = 2, .forgotten = 11}, .r = {"1g@5x30"}}, "bury 1g");
+    check((struct scene){.m = {.records = "", .next = 2, .forgotten = 11},
+                         .r = {.records = "1g@5x30"}},
+          "bury 1g");
 }
 
 static void row_11_an_old_tombstone_that_the_other_purged_is_left_alone(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5x6"}, .r = {"", .next = 2, .forgotten = 6}}, "");
-    check((struct scene){.m = {"", .next = 2, .forgotten = 6}, .r = {"1g@5x6"}}, "");
+    check(
+        (struct scene){.m = {.records = "1g@5x6"}, .r = {.records = "", .next = 2, .forgotten = 6}},
+        "");
+    check(
+        (struct scene){.m = {.records = "", .next = 2, .forgotten = 6}, .r = {.records = "1g@5x6"}},
+        "");
 }
 
 /* ---- Histories that broke earlier rules ---- */
@@ -413,59 +459,67 @@ static void a_third_node_below_the_mark_brings_nothing_back(void **state)
 {
     (void)state;
     /* taken in, expunged and purged at M; the third node flagged another message meanwhile */
-    check((struct scene){.m = {"2h@5", .next = 3, .base = 30, .forgotten = 41},
-                         .r = {"1g@12 2h@5~20[Seen]{}", .base = 15, .base_next = 3}},
+    check((struct scene){.m = {.records = "2h@5", .next = 3, .base = 30, .forgotten = 41},
+                         .r = {.records = "1g@12 2h@5~20[Seen]{}", .base = 15, .base_next = 3}},
           "flags 2[Seen]; bury 1g");
 }
 
 static void a_flag_that_the_master_cleared_does_not_return_with_a_third_node(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5~40", .base = 30},
-                         .r = {"1g@5~20[Seen,Flagged]{Seen}", .base = 15, .base_next = 2}},
-          "flags 1[Flagged]");
+    check(
+        (struct scene){.m = {.records = "1g@5~40", .base = 30},
+                       .r = {.records = "1g@5~20[Seen,Flagged]{Seen}", .base = 15, .base_next = 2}},
+        "flags 1[Flagged]");
 }
 
 static void what_a_third_node_never_had_it_did_not_expunge(void **state)
 {
     (void)state;
     /* R used up UID 6 for a message of its own, expunged and purged it */
-    check((struct scene){.m = {"6k@20", .base = 30},
-                         .r = {"", .next = 7, .base = 15, .base_next = 6, .forgotten = 18}},
-          "renumber 8k<6; expunge 6>8");
+    check(
+        (struct scene){
+            .m = {.records = "6k@20", .base = 30},
+            .r = {.records = "", .next = 7, .base = 15, .base_next = 6, .forgotten = 18}},
+        "renumber 8k<6; expunge 6>8");
 }
 
 static void what_a_third_node_did_reaches_both_messages_of_a_split_brain(void **state)
 {
     (void)state;
     const char *m = "5h@20x29>8 7g@27 8h@28";
-    check(
-        (struct scene){.m = {m, .base = 30}, .r = {"5g@12~20[Seen]{}", .base = 15, .base_next = 6}},
-        "flags 7[Seen]; touch 5; touch 8");
-    check((struct scene){.m = {m, .base = 30}, .r = {"5g@12x20", .base = 15, .base_next = 6}},
+    check((struct scene){.m = {m, .base = 30},
+                         .r = {.records = "5g@12~20[Seen]{}", .base = 15, .base_next = 6}},
+          "flags 7[Seen]; touch 5; touch 8");
+    check((struct scene){.m = {m, .base = 30},
+                         .r = {.records = "5g@12x20", .base = 15, .base_next = 6}},
           "expunge 7; touch 5; touch 8");
-    check((struct scene){.m = {"5h@9x29>8 7g@27 8h@28"}, .r = {"5h@9x20"}},
+    check((struct scene){.m = {.records = "5h@9x29>8 7g@27 8h@28"}, .r = {.records = "5h@9x20"}},
           "expunge 8; touch 5; touch 7");
 }
 
 static void expunged_and_delivered_again_is_there_once(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@20"}, .r = {"1g@20x21 2g@22"}}, "add 2g; expunge 1");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1g@20x21 2g@22"}},
+          "add 2g; expunge 1");
 }
 
 static void nothing_is_expunged_on_a_guess(void **state)
 {
     (void)state;
-    check(
-        (struct scene){.m = {"", .next = 2, .forgotten = 12}, .r = {"1g@11"}, .base_unknown = true},
-        "add 3g<1; bury 1g>3");
+    check((struct scene){.m = {.records = "", .next = 2, .forgotten = 12},
+                         .r = {.records = "1g@11"},
+                         .base_unknown = true},
+          "add 3g<1; bury 1g>3");
     /* but what both had is not brought back */
-    check((struct scene){.m = {"2h@10", .next = 3, .forgotten = 12},
-                         .r = {"1g@9 2h@10"},
+    check((struct scene){.m = {.records = "2h@10", .next = 3, .forgotten = 12},
+                         .r = {.records = "1g@9 2h@10"},
                          .base_unknown = true},
           "bury 1g");
-    check((struct scene){.m = {"1g@20"}, .r = {"2g@20", .next = 3}, .base_unknown = true},
+    check((struct scene){.m = {.records = "1g@20"},
+                         .r = {.records = "2g@20", .next = 3},
+                         .base_unknown = true},
           "add 2g; renumber 4g<1; expunge 1>4");
 }
 
@@ -473,15 +527,16 @@ static void an_end_that_is_behind_takes_in_what_a_mark_made(void **state)
 {
     (void)state;
     /* R took M's UID 1 in and renumbered it; M's user flagged it since */
-    check((struct scene){.m = {"1g@5~20[Seen]{}", .base = 15, .base_next = 2},
-                         .r = {"1h@6x29>3 3h@27 4g@28", .base = 30}},
+    check((struct scene){.m = {.records = "1g@5~20[Seen]{}", .base = 15, .base_next = 2},
+                         .r = {.records = "1h@6x29>3 3h@27 4g@28", .base = 30}},
           "add 3h; renumber 6g<1[Seen]; expunge 1>6; bury 4g>6");
 }
 
 static void pointers_in_circles_end(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5x20>2 2g@20x21>1"}, .r = {"1g@5", .next = 2}},
+    check((struct scene){.m = {.records = "1g@5x20>2 2g@20x21>1"},
+                         .r = {.records = "1g@5", .next = 2}},
           "touch 1; touch 2");
 }
 
