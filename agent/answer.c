@@ -31,12 +31,6 @@ static bool is_full(const struct answering *work)
     return work->out->size - work->start > PAGE_SIZE;
 }
 
-static void put_position(struct buf *out, struct position position)
-{
-    buf_u64(out, position.modseq);
-    buf_u64(out, position.chain);
-}
-
 static int answer_branch(struct tx *tx, struct answering *work)
 {
     struct buf *out = work->out;
@@ -53,8 +47,8 @@ static int answer_branch(struct tx *tx, struct answering *work)
     buf_u8(out, node->role == ROLE_REPLICA);
     buf_varint(out, node->epoch.number);
     buf_u64(out, node->epoch.node);
-    put_position(out, tx_window(tx)->base);
-    put_position(out, tx_window(tx)->last);
+    buf_position(out, tx_window(tx)->base);
+    buf_position(out, tx_window(tx)->last);
     buf_u64(out, (uint64_t)tx_window(tx)->last_time);
     buf_u64(out, node_digest(node));
     buf_u8(out, node->discard);
@@ -69,7 +63,7 @@ static int answer_branch(struct tx *tx, struct answering *work)
             buf_u64(&items, mark.modseq);
             buf_varint(&items, mark.epoch.number);
             buf_u64(&items, mark.epoch.node);
-            put_position(&items, mark.taken);
+            buf_position(&items, mark.taken);
         }
     buf_varint(out, count);
     buf_put(out, items.data, items.size);
@@ -145,7 +139,7 @@ static int answer_mailboxes(struct tx *tx, struct answering *work)
 
 static void put_now(struct tx *tx, const struct header *header, bool sound, struct buf *out)
 {
-    put_position(out, tx_window(tx)->last);
+    buf_position(out, tx_window(tx)->last);
     buf_u8(out, sound);
     ask_encode_header(header, out);
 }

@@ -41,12 +41,6 @@ static struct buf begin(enum question kind)
     return out;
 }
 
-static struct position read_position(struct reader *in)
-{
-    uint64_t modseq = read_u64(in);
-    return (struct position){.modseq = modseq, .chain = read_u64(in)};
-}
-
 void branch_free(struct branch *branch)
 {
     free(branch->epochs);

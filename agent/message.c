@@ -20,20 +20,6 @@ const char *refusal_name(enum refusal refusal)
     return refusal_names[refusal];
 }
 
-static void put_position(struct buf *out, struct position position)
-{
-    buf_u64(out, position.modseq);
-    buf_u64(out, position.chain);
-}
-
-static struct position read_position(struct reader *in)
-{
-    struct position position;
-    position.modseq = read_u64(in);
-    position.chain = read_u64(in);
-    return position;
-}
-
 static int refuse_malformed(const char *what)
 {
     return fail(ERR_PROTOCOL, "malformed %s", what);
@@ -55,7 +41,7 @@ void message_encode_hello(const struct hello *hello, struct buf *out)
     buf_u32(out, hello->newest);
     buf_u64(out, hello->node_id);
     buf_u64(out, hello->store_id);
-    put_position(out, hello->position);
+    buf_position(out, hello->position);
     buf_u64(out, hello->digest);
     buf_u8(out, (uint8_t)((hello->repairing ? HELLO_REPAIRING : 0u) |
                           (hello->master ? HELLO_MASTER : 0u)));
@@ -94,8 +80,8 @@ void message_encode_welcome(const struct welcome *welcome, struct buf *out)
     buf_u32(out, welcome->version);
     buf_u64(out, welcome->store_id);
     buf_u64(out, welcome->node_id);
-    put_position(out, welcome->base);
-    put_position(out, welcome->last);
+    buf_position(out, welcome->base);
+    buf_position(out, welcome->last);
     buf_u64(out, welcome->digest);
     buf_u32(out, welcome->heartbeat);
     buf_u32(out, welcome->window);
@@ -181,7 +167,7 @@ int message_decode_content(struct bytes payload, struct content_part *part)
 void message_encode_ack(const struct ack *ack, struct buf *out)
 {
     size_t begun = frame_begin(out, FRAME_ACK);
-    put_position(out, ack->position);
+    buf_position(out, ack->position);
     buf_u64(out, ack->consumed);
     frame_end(out, begun);
 }

@@ -84,25 +84,12 @@ void peer_take_in(struct peer *peer)
     start(peer, &work);
 }
 
-/* In the thread; the loop reads the sums when it has ended. */
-static void count_equal(struct sync *once, const struct plan *plan, const struct equal_line *equal)
-{
-    const struct plan_line *taken = plan_find(plan, equal->mailbox);
-    struct sync_line line = {.mailbox = equal->name,
-                             .reason = equal->reason,
-                             .sent = equal->records,
-                             .expunged = taken ? taken->expunged : equal->expunged,
-                             .renumbered = taken ? taken->renumbered : 0,
-                             .copied_back = taken ? taken->copied_back : 0,
-                             .done = equal->done};
-    sync_add_line(once, &line);
-}
-
+/* In the thread; the loop reads the sums of `once` when it has ended. */
 static void log_equal(void *arg, const struct equal_line *line)
 {
     const struct peer *peer = arg;
     if (peer->station->once) {
-        count_equal(peer->station->once, &peer->plan, line);
+        sync_add_equal(peer->station->once, &peer->plan, line);
         return;
     }
     log_info("inefficient-replication",

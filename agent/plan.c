@@ -53,8 +53,7 @@ void plan_encode(const struct plan *plan, struct buf *out)
     buf_u64(out, plan->store_id);
     buf_u64(out, plan->from.modseq);
     buf_u64(out, plan->from.chain);
-    buf_u64(out, plan->at.modseq);
-    buf_u64(out, plan->at.chain);
+    buf_position(out, plan->at);
     buf_u64(out, (uint64_t)plan->time);
     buf_varint(out, plan->epoch.number);
     buf_u64(out, plan->epoch.node);
@@ -106,8 +105,7 @@ int plan_decode(struct bytes from, struct plan *plan)
     plan->store_id = read_u64(&in);
     plan->from.modseq = read_u64(&in);
     plan->from.chain = read_u64(&in);
-    plan->at.modseq = read_u64(&in);
-    plan->at.chain = read_u64(&in);
+    plan->at = read_position(&in);
     plan->time = (int64_t)read_u64(&in);
     plan->epoch.number = read_varint32(&in);
     plan->epoch.node = read_u64(&in);

@@ -1,5 +1,6 @@
 #include "agent/receiver.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/change.h"
@@ -145,20 +146,6 @@ void receiver_welcome(struct receiver *receiver, const struct welcome *welcome)
     receiver->store_id = welcome->store_id;
 }
 
-/* Room for one more item in an array that grows. */
-static int make_room(void **items, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return ERR_OK;
-    size_t more = *capacity ? *capacity * 2 : 64;
-    void *grown = realloc(*items, more * size);
-    if (!grown)
-        return fail(ERR_NOMEM, "out of memory");
-    *items = grown;
-    *capacity = more;
-    return ERR_OK;
-}
-
 /* Each staging is a durable transaction, so the largest go first. */
 static int stage_largest(struct receiver *receiver)
 {
@@ -180,15 +167,19 @@ static int stage_largest(struct receiver *receiver)
 /* `draft` belongs to the receiver in every case. */
 static int add_arrival(struct receiver *receiver, const struct guid *guid, struct draft *draft)
 {
-    int rc = receiver->arrival_count < ARRIVALS_MAX
-                 ? make_room((void **)&receiver->arrivals, receiver->arrival_count,
-                             &receiver->arrival_capacity, sizeof *receiver->arrivals)
-                 : fail(ERR_PROTOCOL, "more content than one commit can bring");
-    if (rc) {
+    struct arrival *room = NULL;
+    int rc = ERR_NOMEM;
+    if (receiver->arrival_count == ARRIVALS_MAX)
+        rc = fail(ERR_PROTOCOL, "more content than one commit can bring");
+    else
+        room = array_room(receiver->arrivals, receiver->arrival_count, &receiver->arrival_capacity,
+                          sizeof *room);
+    if (!room) {
         draft_close(draft);
         return rc;
     }
-    receiver->arrivals[receiver->arrival_count++] =
+    receiver->arrivals = room;
+    room[receiver->arrival_count++] =
         (struct arrival){.at = receiver->entries.size, .guid = *guid, .draft = draft};
     receiver->memory += draft ? draft_memory(draft) : 0;
     return ERR_OK;
@@ -283,12 +274,12 @@ static uint64_t cost_of(const struct entry *entry)
 
 static int end_commit(struct receiver *receiver, size_t end)
 {
-    int rc = make_room((void **)&receiver->commits, receiver->commit_count,
-                       &receiver->commit_capacity, sizeof *receiver->commits);
-    if (rc)
-        return rc;
-    receiver->commits[receiver->commit_count++] =
-        (struct waiting){.end = end, .cost = receiver->cost};
+    struct waiting *room = array_room(receiver->commits, receiver->commit_count,
+                                      &receiver->commit_capacity, sizeof *room);
+    if (!room)
+        return ERR_NOMEM;
+    receiver->commits = room;
+    room[receiver->commit_count++] = (struct waiting){.end = end, .cost = receiver->cost};
     receiver->whole_cost += receiver->cost;
     receiver->cost = 0;
     return ERR_OK;

@@ -121,11 +121,9 @@ void sync_add_line(struct sync *sync, const struct sync_line *line)
         sync->line(sync->arg, line);
 }
 
-static void tell_equal(void *arg, const struct equal_line *equal)
+void sync_add_equal(struct sync *sync, const struct plan *plan, const struct equal_line *equal)
 {
-    struct telling *telling = arg;
-    struct sync *sync = telling->sync;
-    const struct plan_line *taken = plan_find(telling->plan, equal->mailbox);
+    const struct plan_line *taken = plan_find(plan, equal->mailbox);
     struct sync_line line = {.mailbox = equal->name,
                              .reason = equal->reason,
                              .sent = equal->records,
@@ -133,9 +131,16 @@ static void tell_equal(void *arg, const struct equal_line *equal)
                              .renumbered = taken ? taken->renumbered : 0,
                              .copied_back = taken ? taken->copied_back : 0,
                              .done = equal->done};
+    sync_add_line(sync, &line);
+}
+
+static void tell_equal(void *arg, const struct equal_line *equal)
+{
+    struct telling *telling = arg;
+    const struct plan_line *taken = plan_find(telling->plan, equal->mailbox);
     if (taken)
         telling->told[taken - telling->plan->lines] = 1;
-    sync_add_line(sync, &line);
+    sync_add_equal(telling->sync, telling->plan, equal);
 }
 
 /* What the master took in of mailboxes that the replica has nothing to fetch of. */

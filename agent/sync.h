@@ -53,6 +53,8 @@ struct sync {
 
 /* Adds a line's figures, and tells of it. */
 void sync_add_line(struct sync *sync, const struct sync_line *line);
+/* The same of a mailbox that was made equal, together with what the master had taken in of it. */
+void sync_add_equal(struct sync *sync, const struct plan *plan, const struct equal_line *equal);
 /* ERR_REFUSED: roles, another store, a fence. */
 int sync_stores(struct store *master, struct store *replica, struct sync *sync);
 

@@ -54,8 +54,7 @@ int fail_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * err_text(). */
 const char *err_message(void);
 
-/* "ERR_NOTFOUND"-like name without the prefix, and the general text, of a code. Never NULL. */
-const char *err_name(int code);
+/* The general text of a code. Never NULL. */
 const char *err_text(int code);
 
 /* The exit code of a process that ends because of `code`. */

@@ -27,31 +27,6 @@ void guid_print(const struct guid *guid, char out[GUID_TEXT_SIZE])
     out[GUID_TEXT_SIZE - 1] = '\0';
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-bool guid_parse(const char *text, struct guid *guid)
-{
-    if (strlen(text) != GUID_TEXT_SIZE - 1)
-        return false;
-    for (size_t i = 0; i < GUID_SIZE; i++) {
-        int high = hex_digit(text[2 * i]);
-        int low = hex_digit(text[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        guid->bytes[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
-
 struct guid_hash {
     EVP_MD_CTX *context;
 };

@@ -19,7 +19,6 @@ struct guid {
 bool guid_equal(const struct guid *a, const struct guid *b);
 int guid_compare(const struct guid *a, const struct guid *b); /* memcmp's order */
 void guid_print(const struct guid *guid, char out[GUID_TEXT_SIZE]);
-bool guid_parse(const char *text, struct guid *guid); /* exactly 64 hexadecimal digits */
 
 /* SHA-256 in pieces. hash_guid_start() gives NULL when memory is short; hash_guid_finish() frees.
  */

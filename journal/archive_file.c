@@ -15,16 +15,14 @@
 
 static void put_point(struct buf *out, struct journal_point point)
 {
-    buf_u64(out, point.position.modseq);
-    buf_u64(out, point.position.chain);
+    buf_position(out, point.position);
     buf_u64(out, (uint64_t)point.time);
 }
 
 static struct journal_point read_point(struct reader *in)
 {
     struct journal_point point;
-    point.position.modseq = read_u64(in);
-    point.position.chain = read_u64(in);
+    point.position = read_position(in);
     point.time = (int64_t)read_u64(in);
     return point;
 }

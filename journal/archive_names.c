@@ -1,5 +1,6 @@
 #include "journal/archive_names.h"
 
+#include "base/array.h"
 #include "base/err.h"
 
 #include <dirent.h>
@@ -51,14 +52,11 @@ static int list(DIR *directory, struct archive_name **names, size_t *count)
         struct archive_name name;
         if (!archive_name_parse(item->d_name, &name))
             continue;
-        if (*count == capacity) {
-            capacity = capacity ? capacity * 2 : 64;
-            struct archive_name *grown = realloc(*names, capacity * sizeof *grown);
-            if (!grown)
-                return fail(ERR_NOMEM, "out of memory");
-            *names = grown;
-        }
-        (*names)[(*count)++] = name;
+        struct archive_name *room = array_room(*names, *count, &capacity, sizeof *room);
+        if (!room)
+            return ERR_NOMEM;
+        *names = room;
+        room[(*count)++] = name;
     }
     return errno ? fail_errno(ARCHIVE_DIRECTORY) : ERR_OK;
 }

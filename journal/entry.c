@@ -63,6 +63,18 @@ bool position_equal(struct position a, struct position b)
     return a.modseq == b.modseq && a.chain == b.chain;
 }
 
+void buf_position(struct buf *out, struct position position)
+{
+    buf_u64(out, position.modseq);
+    buf_u64(out, position.chain);
+}
+
+struct position read_position(struct reader *in)
+{
+    uint64_t modseq = read_u64(in);
+    return (struct position){.modseq = modseq, .chain = read_u64(in)};
+}
+
 static void seal(uint8_t *at, size_t size, uint64_t before, struct entry *entry)
 {
     save_u64(at + AT_CHAIN, before);

@@ -51,6 +51,8 @@ struct position {
 };
 
 bool position_equal(struct position a, struct position b);
+void buf_position(struct buf *out, struct position position);
+struct position read_position(struct reader *in);
 
 struct entry {
     uint64_t modseq;

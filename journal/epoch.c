@@ -1,5 +1,6 @@
 #include "journal/epoch.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "journal/tables.h"
@@ -165,16 +166,13 @@ int epoch_path(struct db_txn *txn, struct epoch_id tip, struct epoch_path *path)
     size_t capacity = 0;
     *path = (struct epoch_path){0};
     while (tip.number) {
-        if (path->count == capacity) {
-            capacity = capacity ? capacity * 2 : 16;
-            struct epoch *epochs = realloc(path->epochs, capacity * sizeof *epochs);
-            if (!epochs) {
-                epoch_path_free(path);
-                return fail(ERR_NOMEM, "out of memory");
-            }
-            path->epochs = epochs;
+        struct epoch *room = array_room(path->epochs, path->count, &capacity, sizeof *room);
+        if (!room) {
+            epoch_path_free(path);
+            return ERR_NOMEM;
         }
-        struct epoch *epoch = &path->epochs[path->count];
+        path->epochs = room;
+        struct epoch *epoch = &room[path->count];
         int rc = epoch_get(txn, tip, epoch);
         if (rc == ERR_END ||
             (rc == ERR_OK && (epoch->parent.number >= tip.number || path->count == EPOCH_PATH_MAX)))

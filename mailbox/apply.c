@@ -9,31 +9,19 @@
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/content.h"
+#include "mailbox/count.h"
 #include "mailbox/keywords.h"
 #include "mailbox/values.h"
-
-static void tally(struct header *header, const struct record *record, uint64_t sign)
-{
-    if (!record)
-        return;
-    if (!record_live(record)) {
-        header->tombstones += sign;
-        return;
-    }
-    header->items += sign * record_digest(record);
-    header->messages += sign;
-    header->bytes += sign * record->size;
-    if (!(record->flags & FLAG_SEEN))
-        header->unseen += sign;
-}
 
 int apply_record(struct tx *tx, struct box *box, const struct record *before,
                  const struct record *after)
 {
     uint32_t number = box->header.number;
-    tally(&box->header, before, (uint64_t)-1);
-    tally(&box->header, after, 1);
     int rc = ERR_OK;
+    if (before)
+        count_record(&box->header, before, (uint64_t)-1);
+    if (after)
+        count_record(&box->header, after, 1);
     if (after)
         rc = record_put(tx->db, number, after);
     else if (before)

@@ -1,5 +1,6 @@
 #include "mailbox/change.h"
 
+#include "base/array.h"
 #include "base/err.h"
 
 #include <stdlib.h>
@@ -44,24 +45,12 @@ void change_free(struct change *change)
     *change = (struct change){0};
 }
 
-/* Room for one more item in an array; NULL when memory is short. */
-static void *grown(void *array, size_t count, size_t *capacity, size_t item)
-{
-    if (count < *capacity)
-        return array;
-    size_t bigger = *capacity ? *capacity * 2 : 4;
-    void *moved = realloc(array, bigger * item);
-    if (moved)
-        *capacity = bigger;
-    return moved;
-}
-
 int change_add_former(struct change *change, uint64_t modseq, int64_t changed)
 {
-    void *array = grown(change->former, change->former_count, &change->former_capacity,
-                        sizeof *change->former);
+    void *array = array_room(change->former, change->former_count, &change->former_capacity,
+                             sizeof *change->former);
     if (!array)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     change->former = array;
     change->former[change->former_count++] = (struct former){.modseq = modseq, .changed = changed};
     return ERR_OK;
@@ -69,10 +58,10 @@ int change_add_former(struct change *change, uint64_t modseq, int64_t changed)
 
 int change_add_record(struct change *change, const struct record *record)
 {
-    void *array = grown(change->records, change->record_count, &change->record_capacity,
-                        sizeof *change->records);
+    void *array = array_room(change->records, change->record_count, &change->record_capacity,
+                             sizeof *change->records);
     if (!array)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     change->records = array;
     change->records[change->record_count++] = *record;
     return ERR_OK;
@@ -82,10 +71,10 @@ int change_add_buried(struct change *change, const struct record *tombstone,
                       const struct record *before)
 {
     size_t at = change->record_count;
-    void *array =
-        grown(change->buried_before, at, &change->buried_capacity, sizeof *change->buried_before);
+    void *array = array_room(change->buried_before, at, &change->buried_capacity,
+                             sizeof *change->buried_before);
     if (!array)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     change->buried_before = array;
     change->buried_before[at] = before ? *before : (struct record){0};
     return change_add_record(change, tombstone);
@@ -99,9 +88,9 @@ int change_add_set(struct change *change, struct bytes set)
         if (bytes_equal(change->sets[i], set))
             return ERR_OK;
     void *array =
-        grown(change->sets, change->set_count, &change->set_capacity, sizeof *change->sets);
+        array_room(change->sets, change->set_count, &change->set_capacity, sizeof *change->sets);
     if (!array)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     change->sets = array;
     change->sets[change->set_count++] = set;
     return ERR_OK;

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "journal/tables.h"
+#include "mailbox/count.h"
 #include "mailbox/stop.h"
 #include "mailbox/values.h"
 
@@ -105,17 +106,6 @@ static int note_keywords(struct check *check, uint64_t hash)
     return check->keywords.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
 }
 
-static void tally(struct check_box *box, const struct record *record)
-{
-    struct header *counted = &box->counted;
-    bool live = record_live(record);
-    counted->items += record_digest(record);
-    counted->messages += live;
-    counted->tombstones += !live;
-    counted->bytes += live ? record->size : 0;
-    counted->unseen += live && !(record->flags & FLAG_SEEN);
-}
-
 static int each_record(struct check *check, struct db_cursor *cursor, struct bytes key,
                        struct bytes value)
 {
@@ -139,7 +129,7 @@ static int each_record(struct check *check, struct db_cursor *cursor, struct byt
                     record.uid, number);
         return ERR_OK;
     }
-    tally(box, &record);
+    count_record(&box->counted, &record, 1);
     if (box->id && record.uid >= box->header.facts.uidnext)
         check_wrong(check, false, "records",
                     "mailbox id:%016" PRIx64 ": UID %u is not below UIDNEXT %u", box->id,

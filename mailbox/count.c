@@ -1,21 +1,21 @@
 #include "mailbox/count.h"
 
 #include "base/err.h"
-#include "mailbox/record.h"
 #include "mailbox/values.h"
 
 #define BATCH 64u
 
-static void count_one(const struct record *record, struct header *counted)
+void count_record(struct header *counted, const struct record *record, uint64_t sign)
 {
     if (!record_live(record)) {
-        counted->tombstones++;
+        counted->tombstones += sign;
         return;
     }
-    counted->items += record_digest(record);
-    counted->messages++;
-    counted->bytes += record->size;
-    counted->unseen += !(record->flags & FLAG_SEEN);
+    counted->items += sign * record_digest(record);
+    counted->messages += sign;
+    counted->bytes += sign * record->size;
+    if (!(record->flags & FLAG_SEEN))
+        counted->unseen += sign;
 }
 
 int count_records(struct db_txn *txn, const struct header *header, struct header *counted,
@@ -28,7 +28,7 @@ int count_records(struct db_txn *txn, const struct header *header, struct header
     for (uint32_t from = 1; rc == ERR_OK && count == BATCH && from;) {
         rc = record_batch(txn, header->number, from, records, BATCH, &count);
         for (size_t i = 0; i < count; i++)
-            count_one(&records[i], counted);
+            count_record(counted, &records[i], 1);
         from = count ? records[count - 1].uid + 1 : 0;
         if (rc == ERR_CORRUPT && damaged && records[count].uid) {
             rc = uidset_add(damaged, records[count].uid);

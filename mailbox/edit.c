@@ -2,6 +2,7 @@
  * struct change, and has it carried out and journaled by edit_finish(). */
 #include "mailbox/edit.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/keywords.h"
@@ -378,16 +379,11 @@ static int group_of(struct tx *tx, struct groups *groups, const struct record *r
 
 static int group_add(struct group *group, const struct record *record)
 {
-    if (group->count == group->capacity) {
-        size_t capacity = group->capacity ? group->capacity * 2 : 8;
-        struct former *former = realloc(group->former, capacity * sizeof *former);
-        if (!former)
-            return fail(ERR_NOMEM, "out of memory");
-        group->former = former;
-        group->capacity = capacity;
-    }
-    group->former[group->count++] =
-        (struct former){.modseq = record->modseq, .changed = record->changed};
+    struct former *room = array_room(group->former, group->count, &group->capacity, sizeof *room);
+    if (!room)
+        return ERR_NOMEM;
+    group->former = room;
+    room[group->count++] = (struct former){.modseq = record->modseq, .changed = record->changed};
     return uidset_add(&group->uids, record->uid);
 }
 
@@ -611,15 +607,11 @@ static int collect(struct mailbox *mailbox, const struct record *record, void *a
     (void)mailbox;
     if (work->count == MAILBOX_COMMIT_RECORDS)
         return fail(ERR_INVALID, "one commit about more than %u messages", MAILBOX_COMMIT_RECORDS);
-    if (work->count == work->capacity) {
-        size_t capacity = work->capacity ? work->capacity * 2 : BATCH;
-        struct record *records = realloc(work->records, capacity * sizeof *records);
-        if (!records)
-            return fail(ERR_NOMEM, "out of memory");
-        work->records = records;
-        work->capacity = capacity;
-    }
-    work->records[work->count++] = *record;
+    struct record *room = array_room(work->records, work->count, &work->capacity, sizeof *room);
+    if (!room)
+        return ERR_NOMEM;
+    work->records = room;
+    room[work->count++] = *record;
     return ERR_OK;
 }
 

@@ -23,14 +23,6 @@ void flags_free(struct flags *flags)
     flags->system = 0;
 }
 
-const char *flags_system_name(uint32_t bit)
-{
-    for (size_t i = 0; i < SYSTEM_FLAGS; i++)
-        if (system_flags[i].bit == bit)
-            return system_flags[i].name;
-    return "";
-}
-
 static bool atom_byte(uint8_t c)
 {
     return c > 0x20 && c < 0x7f && !strchr("(){%*\"\\],", c);

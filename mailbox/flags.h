@@ -36,9 +36,6 @@ int flags_add(struct flags *flags, const char *text, size_t size);
 /* Adds every flag of a list separated by commas; "" is none. */
 int flags_add_list(struct flags *flags, const char *text);
 
-/* The name of a single FLAG_… bit. */
-const char *flags_system_name(uint32_t bit);
-
 /* Calls `each` for every flag in the order of printing: sorted as bytes, system flags among the
  * keywords. */
 void flags_each(uint32_t system, struct bytes keywords, void (*each)(struct bytes name, void *arg),

@@ -5,6 +5,7 @@
  * users had seen can be given to the UIDs under which messages go on. Meta values come last. */
 #include "mailbox/restore.h"
 
+#include "base/array.h"
 #include "base/err.h"
 
 #include <stdlib.h>
@@ -15,25 +16,11 @@
 #define REPLANS_MAX 64u     /* in a row, because others added messages */
 #define CHECK_BATCH 4096u   /* contents looked up in one transaction */
 
-static void *grown(void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity)
-        return array;
-    size_t wanted = *capacity ? *capacity * 2 : 64;
-    void *larger = realloc(array, wanted * size);
-    if (!larger) {
-        (void)fail(ERR_NOMEM, "out of memory");
-        return NULL;
-    }
-    *capacity = wanted;
-    return larger;
-}
-
 /* NULL: out of memory. */
 static struct restore_item *add_item(struct restore_plan *plan, enum restore_act act)
 {
     struct restore_item *items =
-        grown(plan->items, plan->count, &plan->capacity, sizeof *plan->items);
+        array_room(plan->items, plan->count, &plan->capacity, sizeof *plan->items);
     if (!items)
         return NULL;
     plan->items = items;
@@ -44,7 +31,7 @@ static struct restore_item *add_item(struct restore_plan *plan, enum restore_act
 static int add_pair(struct restore_plan *plan, const struct record *then, const struct record *now)
 {
     struct restore_pair *pairs =
-        grown(plan->pairs, plan->pair_count, &plan->pair_capacity, sizeof *plan->pairs);
+        array_room(plan->pairs, plan->pair_count, &plan->pair_capacity, sizeof *plan->pairs);
     if (!pairs)
         return ERR_NOMEM;
     plan->pairs = pairs;

@@ -114,13 +114,6 @@ int seen_put(struct db_txn *txn, uint64_t mailbox, struct bytes user, const stru
     return rc;
 }
 
-int seen_delete(struct db_txn *txn, uint64_t mailbox, struct bytes user)
-{
-    struct key key;
-    int rc = key_make(&key, mailbox, user, NULL);
-    return rc ? rc : db_delete(txn, TABLE_SEEN, key_view(&key));
-}
-
 static uint64_t item_digest(char kind, struct bytes user, struct bytes key, struct former version,
                             struct bytes value)
 {

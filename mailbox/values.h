@@ -18,7 +18,6 @@ int seen_get(struct db_txn *txn, uint64_t mailbox, struct bytes user, struct uid
              struct versioned *version);
 int seen_put(struct db_txn *txn, uint64_t mailbox, struct bytes user, const struct uidset *seen,
              struct former version);
-int seen_delete(struct db_txn *txn, uint64_t mailbox, struct bytes user);
 /* 0 for an empty set: to have seen nothing is to have no set. */
 uint64_t seen_digest(struct bytes user, const struct uidset *seen, struct former version);
 

@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/history.h"
+#include "mailbox/count.h"
 #include "mailbox/keywords.h"
 #include "mailbox/stop.h"
 #include "mailbox/tx.h"
@@ -216,20 +217,11 @@ static void records_remove(struct records *records, uint32_t uid)
     place->uid = 0;
 }
 
-static void tally(struct header *header, const struct record *record, uint64_t sign)
-{
-    header->items += sign * record_digest(record);
-    header->messages += sign;
-    header->bytes += sign * record->size;
-    if (!(record->flags & FLAG_SEEN))
-        header->unseen += sign;
-}
-
 /* A record that comes (1) or goes (-1). */
 static void account(struct view *view, const struct record *record, uint64_t sign)
 {
     if (!view->loose)
-        tally(&view->header, record, sign);
+        count_record(&view->header, record, sign);
 }
 
 static int load_records(struct view *view, struct db_txn *txn, struct header *counted)
@@ -242,7 +234,7 @@ static int load_records(struct view *view, struct db_txn *txn, struct header *co
             if (!record_live(&batch[i]))
                 continue;
             rc = records_add(&view->records, &batch[i]);
-            tally(counted, &batch[i], 1);
+            count_record(counted, &batch[i], 1);
         }
         if (rc || count == 0)
             return rc;
@@ -581,7 +573,7 @@ static int settle(struct view *view)
     header->unseen = 0;
     for (size_t i = 0; i < view->records.count; i++)
         if (view->records.all[i].uid)
-            tally(header, &view->records.all[i], 1);
+            count_record(header, &view->records.all[i], 1);
     for (size_t i = 0; i < view->seen_count; i++) {
         const struct seen_set *seen = &view->seen[i];
         if (seen->version.state != VALUE_NONE)

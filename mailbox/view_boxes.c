@@ -1,5 +1,6 @@
 /* Which mailboxes there were, and which of them bore a name: today's headers, and what the
  * journal's entries since then say of before. No records are needed for it. */
+#include "base/array.h"
 #include "base/err.h"
 #include "journal/history.h"
 #include "mailbox/trail.h"
@@ -24,15 +25,12 @@ static int list_headers(struct tx *tx, void *arg)
     int rc;
     listing->count = 0;
     while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
-        if (listing->count == listing->capacity) {
-            size_t capacity = listing->capacity ? listing->capacity * 2 : 64;
-            struct header *headers = realloc(listing->headers, capacity * sizeof *headers);
-            if (!headers)
-                return fail(ERR_NOMEM, "out of memory");
-            listing->headers = headers;
-            listing->capacity = capacity;
-        }
-        listing->headers[listing->count++] = header;
+        struct header *room =
+            array_room(listing->headers, listing->count, &listing->capacity, sizeof *room);
+        if (!room)
+            return ERR_NOMEM;
+        listing->headers = room;
+        room[listing->count++] = header;
         shares += header_store_share(&header);
     }
     if (rc == ERR_END && shares != tx_node(tx)->mailboxes)

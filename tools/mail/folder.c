@@ -1,6 +1,7 @@
 /* A folder of files, and the list that every kind of folder is turned into. */
 #include "tools/mail/internal.h"
 
+#include "base/array.h"
 #include "base/err.h"
 
 #include <dirent.h>
@@ -19,15 +20,11 @@ int mail_path_join(char out[PATH_MAX], const char *directory, const char *name)
 
 int mail_files_add(struct mail_files *files, const char *path, const char *folder)
 {
-    if (files->count == files->capacity) {
-        size_t capacity = files->capacity ? files->capacity * 2 : 64;
-        struct mail_file *list = realloc(files->list, capacity * sizeof *list);
-        if (!list)
-            return fail(ERR_NOMEM, "%s: out of memory", path);
-        files->list = list;
-        files->capacity = capacity;
-    }
-    struct mail_file *file = &files->list[files->count];
+    struct mail_file *room = array_room(files->list, files->count, &files->capacity, sizeof *room);
+    if (!room)
+        return ERR_NOMEM;
+    files->list = room;
+    struct mail_file *file = &room[files->count];
     *file = (struct mail_file){.path = strdup(path), .folder = strdup(folder)};
     if (!file->path || !file->folder) {
         free(file->path);

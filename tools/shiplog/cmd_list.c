@@ -1,5 +1,6 @@
 /* list: the messages of a mailbox, as they are or were. */
 #include "base/err.h"
+#include "mailbox/count.h"
 #include "mailbox/keywords.h"
 #include "tools/shiplog/uids.h"
 
@@ -82,14 +83,6 @@ struct listing {
     bool apart; /* it has to be proved by itself */
 };
 
-static void count_record(struct listing *work, const struct record *record)
-{
-    struct header *counted = &work->counted;
-    counted->items += record_digest(record);
-    counted->messages += record_live(record);
-    counted->tombstones += !record_live(record);
-}
-
 /* After the last batch, in its transaction. */
 static int compare_counts(struct listing *work, struct tx *tx)
 {
@@ -141,7 +134,7 @@ static int next_batch(struct tx *tx, void *arg)
     for (size_t i = 0; rc == ERR_OK && i < read; i++) {
         struct record record = work->records[i];
         struct bytes set;
-        count_record(work, &record);
+        count_record(&work->counted, &record, 1);
         if (!uidset_contains(&work->wanted, record.uid) || !(work->dead || record_live(&record)))
             continue;
         rc = keywords_lookup(tx_db(tx), record.keywords, &set);

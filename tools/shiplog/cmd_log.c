@@ -3,6 +3,7 @@
  * An entry says which mailbox it is about by id alone. The names come from the headers, which have
  * today's; a first pass over the entries that give names takes them back to where the log begins,
  * and printing takes them forward again. */
+#include "base/array.h"
 #include "base/err.h"
 #include "mailbox/change.h"
 #include "mailbox/trail.h"
@@ -78,15 +79,12 @@ static struct known *make_known(struct logging *log, uint64_t id)
     size_t place = place_of(log, id);
     if (place < log->known_count && log->known[place].id == id)
         return &log->known[place];
-    if (log->known_count == log->known_capacity) {
-        size_t capacity = log->known_capacity ? log->known_capacity * 2 : 64;
-        struct known *known = realloc(log->known, capacity * sizeof *known);
-        if (!known)
-            return NULL;
-        log->known = known;
-        log->known_capacity = capacity;
-    }
-    struct known *known = &log->known[place];
+    struct known *room =
+        array_room(log->known, log->known_count, &log->known_capacity, sizeof *room);
+    if (!room)
+        return NULL;
+    log->known = room;
+    struct known *known = &room[place];
     memmove(known + 1, known, (log->known_count - place) * sizeof *known);
     *known = (struct known){.id = id};
     log->known_count++;

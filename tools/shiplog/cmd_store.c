@@ -1,5 +1,6 @@
 /* Commands about the store as a whole: init, status, digest, check, slots. */
 #include "agent/wake.h"
+#include "base/array.h"
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/slots.h"
@@ -183,15 +184,12 @@ static int add_digest(struct digests *digests, struct db_txn *txn, const struct 
     int rc = stop_get(txn, header->id, &stop);
     if (rc && rc != ERR_END)
         return rc;
-    if (digests->count == digests->capacity) {
-        size_t capacity = digests->capacity ? digests->capacity * 2 : 64;
-        struct digest_row *rows = realloc(digests->rows, capacity * sizeof *rows);
-        if (!rows)
-            return fail(ERR_NOMEM, "out of memory");
-        digests->rows = rows;
-        digests->capacity = capacity;
-    }
-    digests->rows[digests->count++] = (struct digest_row){*header, rc == ERR_OK};
+    struct digest_row *room =
+        array_room(digests->rows, digests->count, &digests->capacity, sizeof *room);
+    if (!room)
+        return ERR_NOMEM;
+    digests->rows = room;
+    room[digests->count++] = (struct digest_row){*header, rc == ERR_OK};
     digests->stopped = digests->stopped || rc == ERR_OK;
     return ERR_OK;
 }
