@@ -10,6 +10,7 @@
  */
 #include "agent/make_equal.h"
 
+#include "agent/fetch.h"
 #include "base/err.h"
 #include "mailbox/content.h"
 #include "mailbox/repair.h"
@@ -18,10 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_PLACE_MOST 4096u     /* records that are changed in one transaction */
-#define BATCH 1024u             /* records that go aside in one transaction */
-#define DRAFT_MEMORY (4u << 20) /* bytes of content that wait in memory */
-#define PASSES_MOST 64u         /* over a mailbox that changes meanwhile */
+#define IN_PLACE_MOST 4096u /* records that are changed in one transaction */
+#define BATCH 1024u         /* records that go aside in one transaction */
+#define PASSES_MOST 64u     /* over a mailbox that changes meanwhile */
 #define TRIES_MOST 4u
 
 /* One mailbox that is being rebuilt. */
@@ -49,90 +49,6 @@ static void rebuild_free(struct rebuild *work)
     uidset_free(&work->damaged);
 }
 
-struct guids {
-    struct guid *all;
-    size_t count;
-};
-
-static int by_guid(const void *a, const void *b)
-{
-    return guid_compare(a, b);
-}
-
-struct lacking {
-    const struct merge_other *diff;
-    struct guids *guids;
-};
-
-/* Which content of live records this store lacks. */
-static int find_lacking(struct tx *tx, void *arg)
-{
-    struct lacking *work = arg;
-    struct guids *guids = work->guids;
-    guids->count = 0;
-    for (size_t i = 0; i < work->diff->count; i++) {
-        const struct record *record = &work->diff->records[i].record;
-        struct content content;
-        int rc = content_get(tx_db(tx), &record->guid, &content);
-        if (rc && rc != ERR_END)
-            return rc;
-        if (record_live(record) && (rc == ERR_END || content.number == 0))
-            guids->all[guids->count++] = record->guid;
-    }
-    return ERR_OK;
-}
-
-static int lacking_guids(struct rebuild *work, struct guids *guids)
-{
-    guids->all = malloc((work->diff.count + 1) * sizeof *guids->all);
-    guids->count = 0;
-    if (!guids->all)
-        return fail(ERR_NOMEM, "out of memory");
-    struct lacking lacking = {.diff = &work->diff, .guids = guids};
-    int rc = store_read(work->store, find_lacking, &lacking);
-    if (rc || !guids->count)
-        return rc;
-    qsort(guids->all, guids->count, sizeof *guids->all, by_guid);
-    size_t kept = 1;
-    for (size_t i = 1; i < guids->count; i++)
-        if (!guid_equal(&guids->all[i], &guids->all[kept - 1]))
-            guids->all[kept++] = guids->all[i];
-    guids->count = kept;
-    return ERR_OK;
-}
-
-static void close_drafts(struct draft **drafts, size_t count)
-{
-    for (size_t i = 0; drafts && i < count; i++)
-        draft_close(drafts[i]);
-    free(drafts);
-}
-
-/* Content for the records of `diff`; NULLs stand for what the upstream has not got. */
-static int fetch_content(struct rebuild *work, struct draft ***out, size_t *count)
-{
-    struct guids guids = {0};
-    int rc = lacking_guids(work, &guids);
-    struct draft **drafts = calloc(guids.count + 1, sizeof(struct draft *));
-    *out = NULL;
-    *count = guids.count;
-    if (rc == ERR_OK && !drafts)
-        rc = fail(ERR_NOMEM, "out of memory");
-    for (size_t at = 0; rc == ERR_OK && at < guids.count; at += ASK_CONTENT_MAX) {
-        size_t some = guids.count - at < ASK_CONTENT_MAX ? guids.count - at : ASK_CONTENT_MAX;
-        rc = ask_content(work->upstream, store_db(work->store), guids.all + at, some, DRAFT_MEMORY,
-                         drafts + at, &work->bytes);
-        if (rc == ERR_OK && at + some < guids.count)
-            rc = draft_stage_all(drafts + at, some);
-    }
-    free(guids.all);
-    if (rc)
-        close_drafts(drafts, *count);
-    else
-        *out = drafts;
-    return rc;
-}
-
 /* The differences so far go aside, and are forgotten. */
 static int flush_aside(struct rebuild *work)
 {
@@ -147,13 +63,13 @@ static int flush_aside(struct rebuild *work)
         if (rc)
             return rc;
     }
-    int rc = fetch_content(work, &drafts, &count);
+    int rc = fetch_content(work->store, work->upstream, &work->diff, &drafts, &count, &work->bytes);
     if (rc)
         return rc;
     rc = repair_put_aside(work->store, work->aside, &work->diff, &work->gone, drafts, count,
                           &expunged);
     work->expunged += expunged;
-    close_drafts(drafts, count);
+    fetch_close(drafts, count);
     merge_other_free(&work->diff);
     uidset_clear(&work->gone);
     return rc;
@@ -339,7 +255,7 @@ static int apply(struct rebuild *work)
     uint64_t expunged = 0;
     int rc = work->aside && work->diff.count ? flush_aside(work) : ERR_OK;
     if (rc == ERR_OK)
-        rc = fetch_content(work, &drafts, &count);
+        rc = fetch_content(work->store, work->upstream, &work->diff, &drafts, &count, &work->bytes);
     if (rc)
         return rc;
     struct repair_change change = {
@@ -360,7 +276,7 @@ static int apply(struct rebuild *work)
     if (rc == ERR_OK)
         rc = repair_apply(work->store, &change);
     work->expunged += rc == ERR_OK ? expunged : 0;
-    close_drafts(drafts, count);
+    fetch_close(drafts, count);
     return rc;
 }
 

@@ -9,6 +9,7 @@
 #include "agent/take_in.h"
 
 #include "agent/answer.h"
+#include "agent/fetch.h"
 #include "agent/fork.h"
 #include "base/err.h"
 #include "base/times.h"
@@ -23,8 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DRAFT_MEMORY (4u << 20) /* bytes of content that wait in memory */
-#define PASSES_MOST 64u         /* over a mailbox that changes meanwhile */
+#define PASSES_MOST 64u /* over a mailbox that changes meanwhile */
 
 struct taking {
     struct store *store;
@@ -197,9 +197,7 @@ struct mailbox_work {
 
 static void close_drafts(struct mailbox_work *work)
 {
-    for (size_t i = 0; i < work->draft_count; i++)
-        draft_close(work->drafts[i]);
-    free(work->drafts);
+    fetch_close(work->drafts, work->draft_count);
     work->drafts = NULL;
     work->draft_count = 0;
 }
@@ -374,67 +372,12 @@ static int fetch_records(struct mailbox_work *work, bool all)
     return rc;
 }
 
-struct lacking {
-    const struct merge_other *other;
-    struct guid *guids;
-    size_t count;
-};
-
-static int find_lacking(struct tx *tx, void *arg)
-{
-    struct lacking *work = arg;
-    work->count = 0;
-    for (size_t i = 0; i < work->other->count; i++) {
-        const struct record *record = &work->other->records[i].record;
-        struct content content;
-        int rc = content_get(tx_db(tx), &record->guid, &content);
-        if (rc && rc != ERR_END)
-            return rc;
-        if (record_live(record) && (rc == ERR_END || content.number == 0))
-            work->guids[work->count++] = record->guid;
-    }
-    return ERR_OK;
-}
-
-static int by_guid(const void *a, const void *b)
-{
-    return guid_compare(a, b);
-}
-
 /* Content that is lacking here, before anything refers to it. */
-static int fetch_content(struct mailbox_work *work)
+static int fetch_lacking(struct mailbox_work *work)
 {
-    struct lacking lacking = {.other = &work->other};
     close_drafts(work);
-    lacking.guids = malloc((work->other.count + 1) * sizeof *lacking.guids);
-    int rc = lacking.guids ? store_read(work->taking->store, find_lacking, &lacking)
-                           : fail(ERR_NOMEM, "out of memory");
-    size_t kept = 0;
-    if (rc == ERR_OK && lacking.count)
-        qsort(lacking.guids, lacking.count, sizeof *lacking.guids, by_guid);
-    for (size_t i = 0; rc == ERR_OK && i < lacking.count; i++)
-        if (i == 0 || !guid_equal(&lacking.guids[i], &lacking.guids[kept - 1]))
-            lacking.guids[kept++] = lacking.guids[i];
-    work->drafts = calloc(kept + 1, sizeof(struct draft *));
-    if (rc == ERR_OK && !work->drafts)
-        rc = fail(ERR_NOMEM, "out of memory");
-    work->draft_count = work->drafts ? kept : 0;
-    for (size_t at = 0; rc == ERR_OK && at < kept; at += ASK_CONTENT_MAX) {
-        size_t some = kept - at < ASK_CONTENT_MAX ? kept - at : ASK_CONTENT_MAX;
-        rc = ask_content(work->taking->follower, store_db(work->taking->store), lacking.guids + at,
-                         some, DRAFT_MEMORY, work->drafts + at, NULL);
-        if (rc == ERR_OK && at + some < kept)
-            rc = draft_stage_all(work->drafts + at, some);
-    }
-    free(lacking.guids);
-    if (rc)
-        return rc;
-    /* Those that the follower has not got either are left out. */
-    work->draft_count = 0;
-    for (size_t i = 0; i < kept; i++)
-        if (work->drafts[i])
-            work->drafts[work->draft_count++] = work->drafts[i];
-    return ERR_OK;
+    return fetch_content(work->taking->store, work->taking->follower, &work->other, &work->drafts,
+                         &work->draft_count, NULL);
 }
 
 /* Whether the mailbox will be merged with another of its name: then all of both matters. */
@@ -515,7 +458,7 @@ static int merge_fetched(struct mailbox_work *work, struct merge_counts *counts,
         rc = fetch_uids(work, &unknown);
         merge_other_sort(&work->other);
         if (rc == ERR_OK && !taking->options->dry_run)
-            rc = fetch_content(work);
+            rc = fetch_lacking(work);
         if (rc == ERR_OK)
             rc = merge_mailbox(taking->store, &taking->session, &work->other, &work->look,
                                work->drafts, work->draft_count, counts, name, &unknown);
