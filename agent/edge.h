@@ -104,7 +104,8 @@ struct station {
     uv_timer_t keeper;
     uv_work_t keep_work;
     bool keeping;
-    int kept; /* how the last time ended, so that one trouble is told once */
+    bool keep_next; /* when the slots are saved */
+    int kept;       /* how the last time ended, so that one trouble is told once */
     /* following */
     char follow[PEER_MAX_SIZE + 1]; /* "": nobody */
     char name[PEER_NAME_MAX + 1];

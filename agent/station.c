@@ -322,11 +322,15 @@ static bool is_awaited(const struct station *station)
     return agent_now(station->agent) < station->awaited;
 }
 
-static void save_dirty(struct station *station)
+/* At once. Whether there is anything to save. */
+static bool save_dirty(struct station *station)
 {
+    bool dirty = false;
     for (size_t i = 0; i < station->mooring_count; i++)
-        if (station->moorings[i].dirty)
-            save_within(station, 0);
+        dirty = dirty || station->moorings[i].dirty;
+    if (dirty)
+        save_within(station, 0);
+    return dirty;
 }
 
 /* Somebody waits for what the followers acknowledge: it is written as it comes, for a moment. */
@@ -356,6 +360,8 @@ static void release_saved(struct station *station)
     station->to_save_count = 0;
 }
 
+static void keep(struct station *station);
+
 static void saved(uv_work_t *request, int status)
 {
     struct station *station = request->data;
@@ -371,6 +377,8 @@ static void saved(uv_work_t *request, int status)
     forget_moorings(station);
     if (is_awaited(station) && !station->save_failed)
         save_dirty(station);
+    if (station->keep_next)
+        keep(station);
 }
 
 static void on_save(uv_timer_t *timer)
@@ -487,13 +495,22 @@ static void kept(uv_work_t *request, int status)
     station->keeping = false;
 }
 
-static void on_keep(uv_timer_t *timer)
+static void keep(struct station *station)
 {
-    struct station *station = timer->data;
-    if (station->keeping)
+    station->keep_next = false;
+    if (station->keeping || station->agent->stopping)
         return;
     station->keeping = true;
     uv_queue_work(&station->agent->loop, &station->keep_work, do_keep, kept);
+}
+
+/* Slots hold the window, so they say first where the followers are by now. */
+static void on_keep(uv_timer_t *timer)
+{
+    struct station *station = timer->data;
+    station->keep_next = save_dirty(station);
+    if (!station->keep_next)
+        keep(station);
 }
 
 /* Following. */

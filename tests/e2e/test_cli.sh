@@ -497,6 +497,7 @@ refused 6 wait --timeout 0
 grep -q 'no agent' "$err" || die "does not say that nobody ships"
 refused 3 wait "$((last + 1000))"
 refused 2 wait soon
+refused 2 demote --follow nowhere
 refused 2 wait --replicas many
 prints '' slots
 refused 3 slots drop nobody

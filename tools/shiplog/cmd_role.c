@@ -1,5 +1,6 @@
 /* Commands about the nodes of a store: promote and demote, who is the master; wait, for those that
  * follow. */
+#include "agent/address.h"
 #include "agent/wake.h"
 #include "base/err.h"
 #include "base/times.h"
@@ -20,7 +21,10 @@ int cmd_promote(struct cli *cli)
 int cmd_demote(struct cli *cli)
 {
     struct option options[] = {{"--follow", true, NULL}, {"--discard", false, NULL}};
+    struct sockaddr_storage address;
     int rc = cli_options(cli, options, 2);
+    if (rc == ERR_OK && options[0].value)
+        rc = address_parse(options[0].value, &address);
     return rc ? rc : store_demote(cli->store, options[0].value, options[1].value);
 }
 
