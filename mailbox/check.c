@@ -105,7 +105,8 @@ static int check_chain(struct check *check, struct db_txn *txn, const struct jou
         return rc;
     for (rc = journal_seek(cursor, 0, &entry, &encoded); rc != ERR_END;
          rc = journal_next(cursor, &entry, &encoded)) {
-        rc = check_note(check, "journal", rc);
+        /* Pages that cannot be are the end; an entry that cannot be is noted. */
+        rc = db_txn_error(txn) ? db_txn_error(txn) : check_note(check, "journal", rc);
         if (rc)
             break;
         entries++;
