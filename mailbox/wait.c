@@ -51,9 +51,6 @@ static int look(struct tx *tx, void *arg)
     if (wait->modseq == 0)
         wait->modseq = window->last.modseq;
     wait->holders = 0;
-    if (wait->modseq < window->base.modseq)
-        return fail(ERR_TRIMMED, "entry %llu: no longer in the journal",
-                    (unsigned long long)wait->modseq);
     if (wait->modseq > window->last.modseq)
         return tx_node(tx)->role == ROLE_REPLICA
                    ? ERR_END

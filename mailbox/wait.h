@@ -17,7 +17,7 @@ struct store_wait {
 };
 
 /* At a replica, waits for the entry to arrive there first. ERR_TIMEOUT: nothing is lost by it, the
- * commit stays and goes on being shipped; ERR_NOTFOUND: a master has no such entry; ERR_TRIMMED.
+ * commit stays and goes on being shipped; ERR_NOTFOUND: a master has no such entry yet.
  * Blocks: not for the agent's loop. */
 int store_wait(struct store *store, struct store_wait *wait);
 
