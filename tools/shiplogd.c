@@ -121,6 +121,7 @@ int main(int argc, char **argv)
     struct sigaction fault = {.sa_handler = on_fault};
     sigaction(SIGBUS, &fault, NULL);
     sigaction(SIGSEGV, &fault, NULL);
+    sigaction(SIGFPE, &fault, NULL);
     signal(SIGPIPE, SIG_IGN);
     allow_many_files();
     /* Work of one store may wait for its disk or for another writer: that of others goes on. */

@@ -31,6 +31,7 @@ static void catch_signals(bool mda)
     struct sigaction fault = {.sa_handler = on_fault};
     sigaction(SIGBUS, &fault, NULL);
     sigaction(SIGSEGV, &fault, NULL);
+    sigaction(SIGFPE, &fault, NULL);
     fault_code = mda ? MDA_TRY_AGAIN : fault_code;
     /* A reader that went away ends us quietly, as it does other filters; but a mail server that
      * does not read the UID would deliver again. */
