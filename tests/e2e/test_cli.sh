@@ -482,7 +482,7 @@ ok log --since "$last"
 ok list INBOX
 prints '' check
 rm "$work/store/archive/$file"
-run 3 "${S[@]}" mailboxes --at "$((last - kept + 1))"
+run 3 "${S[@]}" mailboxes --at "$((last - kept))"
 ok journal retain --entries none --bytes none --archive no --slot-bound none
 ok digest
 cp "$out" before
