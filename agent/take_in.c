@@ -162,8 +162,9 @@ static int consider(const struct mailbox_line *line, void *arg)
         return rc;
     if (own.damaged)
         return add_candidate(work, line->id);
-    /* One that waits to be made equal has had its changes taken in. */
-    if (work->fork.on_journal || work->fork.taken || line->stopped || line->state == MAILBOX_NONE)
+    /* One that waits to be made equal has had its changes taken in, and then ends at the base; but
+     * one that was marked as damaged waits as well. */
+    if (work->fork.on_journal || work->fork.taken || line->state == MAILBOX_NONE)
         return ERR_OK;
     if (line->state == MAILBOX_PURGED && (!own.exists || !work->fork.same_store))
         return ERR_OK;

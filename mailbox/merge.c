@@ -170,6 +170,7 @@ struct merging {
     struct merge_plan plan;
     struct uidset touched;
     struct uidset healed;
+    struct uidset expunged; /* here, since the base, as the journal says */
     struct uidset *unknown; /* see merge_mailbox() */
 };
 
@@ -179,6 +180,7 @@ static void run_free(struct merging *work)
     merge_plan_free(&work->plan);
     uidset_free(&work->touched);
     uidset_free(&work->healed);
+    uidset_free(&work->expunged);
 }
 
 static int open_epoch(struct merging *work)
@@ -599,6 +601,32 @@ static int do_heal(struct merging *work, const struct merge_action *action)
     return rc ? rc : uidset_add(&work->healed, action->uid);
 }
 
+static int add_expunged(const struct entry *entry, const struct change *change, void *arg)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; entry->kind == ENTRY_EXPUNGE && rc == ERR_OK && i < change->record_count;
+         i++)
+        rc = uidset_add(arg, change->records[i].uid);
+    return rc;
+}
+
+/* What is absent in a damaged mailbox may have been expunged all the same. */
+static int find_expunged(struct merging *work)
+{
+    if (!work->look->exists || work->look->sound)
+        return ERR_OK;
+    int rc = undo_walk(work->tx, &work->box->header, work->session->base_master, add_expunged,
+                       &work->expunged);
+    return rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
+static int heal(struct merging *work, const struct merge_action *action)
+{
+    if (!uidset_contains(&work->expunged, action->uid))
+        return do_heal(work, action);
+    return work->session->heal_only ? ERR_OK : do_bury(work, action);
+}
+
 static int touch_some(struct merging *work, const struct uidset *uids, uint32_t *at)
 {
     struct change *change;
@@ -680,7 +708,7 @@ static int do_action(struct merging *work, const struct merge_action *action)
     case MERGE_RENUMBER:
         return do_add(work, action);
     case MERGE_HEAL:
-        return do_heal(work, action);
+        return heal(work, action);
     case MERGE_TOUCH:
         return uidset_add(&work->touched, action->uid);
     }
@@ -701,7 +729,9 @@ static int do_actions(struct merging *work, bool heals)
 /* Heals first: other actions may be about what they bring back. */
 static int carry_out(struct merging *work)
 {
-    int rc = do_actions(work, true);
+    int rc = find_expunged(work);
+    if (rc == ERR_OK)
+        rc = do_actions(work, true);
     if (rc == ERR_OK)
         rc = settle_damage(work);
     if (rc || work->session->heal_only)

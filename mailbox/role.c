@@ -6,8 +6,10 @@
 
 #include <stdio.h>
 
+#define TRIM_BATCH 4096u /* entries in one transaction */
+
 /* A mailbox that was made equal to the upstream's may be ahead of the journal: modseqs never go
- * back. */
+ * back. Its next entry follows what the journal has. */
 static int highest_modseq(struct tx *tx, uint64_t *highest)
 {
     struct header header;
@@ -19,8 +21,26 @@ static int highest_modseq(struct tx *tx, uint64_t *highest)
             *highest = header.lastmodseq;
         if (*highest < header.facts.highestmodseq)
             *highest = header.facts.highestmodseq;
+        if (header.lastmodseq <= tx->window.last.modseq)
+            continue;
+        header.lastmodseq = tx->window.last.modseq;
+        rc = header_put(tx->db, &header);
+        if (rc)
+            return rc;
     }
     return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* Of a node that is being repaired the journal does not tell how its mailboxes came about. */
+static int trim_untold(struct tx *tx, void *arg)
+{
+    uint64_t *removed = arg;
+    bool repairing;
+    int rc = stop_any(tx->db, &repairing);
+    *removed = 0;
+    return rc || !repairing || tx->node.role != ROLE_REPLICA
+               ? rc
+               : journal_trim(tx->db, UINT64_MAX, TRIM_BATCH, removed);
 }
 
 static int give_up_repair(struct tx *tx)
@@ -72,7 +92,11 @@ static int promote(struct tx *tx, void *arg)
 int store_promote(struct store *store, bool force)
 {
     struct promotion work = {.force = force};
-    return store_maintain(store, promote, &work);
+    uint64_t removed = force;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && removed)
+        rc = store_maintain(store, trim_untold, &removed);
+    return rc ? rc : store_maintain(store, promote, &work);
 }
 
 struct demotion {

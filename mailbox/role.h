@@ -9,7 +9,8 @@
 #include "mailbox/store.h"
 
 /* Makes this node the master: a new epoch begins. Nothing is done at a master that is not fenced.
- * ERR_REFUSED: a replica that has met no master; one that is being repaired, unless `force`. */
+ * ERR_REFUSED: a replica that has met no master; one that is being repaired, unless `force`, and
+ * then its journal begins anew: it does not tell how the mailboxes came to be as they are. */
 int store_promote(struct store *store, bool force);
 /* Makes this node a replica of `follow` (NULL: of whom it followed, or nobody yet). What it changed
  * by itself is merged at the next contact; `discard`: it is thrown away instead, though kept aside.
