@@ -12,7 +12,10 @@
 #include "mailbox/check.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/retain.h"
+#include "mailbox/role.h"
+#include "mailbox/stop.h"
 #include "mailbox/wait.h"
+#include "tests/support/post.h"
 #include "tests/support/scratch.h"
 
 #include <netinet/in.h>
@@ -525,6 +528,112 @@ static void a_follower_behind_the_window_or_on_another_branch_is_repaired(void *
     assert_repaired(a, &hello, "gap: ");
 }
 
+static int count_messages(struct tx *tx, void *arg)
+{
+    struct header header;
+    uint64_t id = 0;
+    int rc;
+    while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK)
+        *(uint64_t *)arg += header.messages;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int is_repairing(struct tx *tx, void *arg)
+{
+    return stop_any(tx_db(tx), arg);
+}
+
+/* At both ends the same, nothing left to repair, this many messages, and nothing is wrong. */
+static void wait_repaired(struct host *a, struct host *b, uint64_t messages)
+{
+    bool equal = false;
+    for (unsigned waits = 0; !equal && waits < WAITS; waits++) {
+        struct view_of_store here = view_of(a);
+        struct view_of_store there = view_of(b);
+        bool repairing;
+        assert_int_equal(store_read(b->store, is_repairing, &repairing), ERR_OK);
+        equal = !repairing && position_equal(here.position, there.position) &&
+                here.digest == there.digest;
+        if (!equal)
+            rest();
+    }
+    assert_true(equal);
+    uint64_t count = 0;
+    assert_int_equal(store_read(b->store, count_messages, &count), ERR_OK);
+    assert_int_equal(count, messages);
+    assert_sound(a);
+    assert_sound(b);
+}
+
+static void a_gap_is_repaired_between_agents(void **state)
+{
+    struct host *a = start_master(*state);
+    struct host *b = start_replica(*state, 1, a);
+    append_text(a, "INBOX", "before");
+    wait_equal(a, b);
+    stop(b);
+    append_text(a, "INBOX", "within the gap");
+    create(a, "Elsewhere");
+    append_text(a, "Elsewhere", "within the gap");
+    assert_int_equal(store_maintain(a->store, trim, NULL), ERR_OK);
+    append_text(a, "INBOX", "behind it");
+    start(b, NULL, a->address);
+    wait_repaired(a, b, 4);
+    append_text(a, "INBOX", "tailed again");
+    wait_repaired(a, b, 5);
+}
+
+static void a_fork_is_merged_between_agents(void **state)
+{
+    struct host *a = start_master(*state);
+    struct host *b = start_replica(*state, 1, a);
+    append_text(a, "INBOX", "before");
+    append_text(a, "INBOX", "expunged at one end");
+    wait_equal(a, b);
+    stop(b);
+    assert_int_equal(store_promote(b->store, false), ERR_OK);
+    append_text(b, "INBOX", "at the replica");
+    append_text(a, "INBOX", "at the master");
+    expunge(b, "INBOX", 2);
+    assert_int_equal(store_demote(b->store, NULL, false), ERR_OK);
+    start(b, NULL, a->address);
+    wait_repaired(a, b, 3);
+    append_text(a, "INBOX", "tailed again");
+    wait_repaired(a, b, 4);
+}
+
+/* The first mailbox's first record, as if it had never come. */
+static int lose_a_record(struct tx *tx, void *arg)
+{
+    struct header header;
+    struct record record;
+    uint64_t id = 0;
+    (void)arg;
+    int rc = header_next(tx_db(tx), &id, &header);
+    if (rc == ERR_OK)
+        rc = record_get(tx_db(tx), header.number, 1, &record);
+    if (rc == ERR_OK)
+        rc = record_delete(tx_db(tx), header.number, 1);
+    return rc ? rc : content_unref(tx_db(tx), &record.guid);
+}
+
+static void damage_at_a_replica_is_healed_between_agents(void **state)
+{
+    struct host *a = start_master(*state);
+    struct host *b = start_replica(*state, 1, a);
+    append_text(a, "INBOX", "to be lost");
+    append_text(a, "INBOX", "to stay");
+    wait_equal(a, b);
+    stop(b);
+    assert_int_equal(store_maintain(b->store, lose_a_record, NULL), ERR_OK);
+    start(b, NULL, a->address);
+    /* It is noticed when a change concerns what was lost. */
+    assert_int_equal(post_flag(a->store, "INBOX", "1", "work"), ERR_OK);
+    wait_repaired(a, b, 2);
+    append_text(a, "INBOX", "tailed again");
+    wait_repaired(a, b, 3);
+}
+
 static int limit_window(struct tx *tx, void *arg)
 {
     struct slot slot = {.name = "away"};
@@ -973,6 +1082,9 @@ int main(void)
         TEST(stores_of_one_agent_keep_to_their_own),
         TEST(who_cannot_be_fed_is_told_why),
         TEST(a_follower_behind_the_window_or_on_another_branch_is_repaired),
+        TEST(a_gap_is_repaired_between_agents),
+        TEST(a_fork_is_merged_between_agents),
+        TEST(damage_at_a_replica_is_healed_between_agents),
         TEST(window_is_kept_within_its_limits),
         TEST(one_name_is_one_follower),
         TEST(a_name_is_free_when_its_bearer_hangs_up),

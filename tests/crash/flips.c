@@ -64,10 +64,9 @@ static int out_file, err_file;
 
 static void open_account(void)
 {
-    /* No file belongs to it. */
-    /* cppcheck-suppress invalidFunctionArg */
-    account =
-        mmap(NULL, sizeof *account, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    size_t size = sizeof *account;
+    /* cppcheck-suppress invalidFunctionArg; no file belongs to it */
+    account = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     out_file = memfd_create("out", MFD_CLOEXEC);
     err_file = memfd_create("err", MFD_CLOEXEC);
     if (account == MAP_FAILED || out_file < 0 || err_file < 0)

@@ -323,9 +323,12 @@ static void row_2_what_was_done_to_a_uid_reaches_the_message_under_its_new_one(v
 static void a_spoilt_record_is_healed_by_the_proven_one(void **state)
 {
     (void)state;
-    check((struct scene){.m = {"1g@5[Draft]", .damaged = true}, .r = {"1g@5[Seen]"}},
+    check((struct scene){.m = {.records = "1g@5[Draft]", .damaged = true},
+                         .r = {.records = "1g@5[Seen]"}},
           "heal 1g[Seen]");
-    check((struct scene){.m = {"1g@5~12[Draft]", .damaged = true}, .r = {"1g@5[Seen]"}}, "touch 1");
+    check((struct scene){.m = {.records = "1g@5~12[Draft]", .damaged = true},
+                         .r = {.records = "1g@5[Seen]"}},
+          "touch 1");
 }
 
 static void damage_is_healed_under_the_same_uid(void **state)
