@@ -673,19 +673,27 @@ static int descend(const struct compare *work, struct uid_range *ranges, size_t 
     return rc;
 }
 
+/* All UIDs: those that were given out evenly, and the rest, where hardly anything is, in one. */
+static size_t first_ranges(uint32_t uidnext, struct uid_range ranges[FIRST_FANOUT])
+{
+    struct uid_range given = {.first = 1, .last = uidnext - 1};
+    size_t parts = uidnext / SMALL_RANGE + 1;
+    size_t count = 0;
+    if (uidnext > 1)
+        count = divide(given, parts < FIRST_FANOUT ? parts : FIRST_FANOUT - 1, ranges);
+    ranges[count++] = (struct uid_range){.first = uidnext ? uidnext : 1, .last = UINT32_MAX};
+    return count;
+}
+
 int ask_differences(const struct asker *asker, uint64_t mailbox, enum record_item item,
-                    uint64_t base, uint32_t end, const struct own_sums *mine,
+                    uint64_t base, uint32_t uidnext, const struct own_sums *mine,
                     struct uidset *differing)
 {
     struct compare work = {
         .asker = asker, .mailbox = mailbox, .item = item, .base = base, .mine = mine};
     struct uid_range ranges[FIRST_FANOUT];
+    size_t count = first_ranges(uidnext, ranges);
     uidset_clear(differing);
-    if (end <= 1)
-        return ERR_OK;
-    struct uid_range all = {.first = 1, .last = end - 1};
-    size_t parts = end / SMALL_RANGE < FIRST_FANOUT ? end / SMALL_RANGE + 1 : FIRST_FANOUT;
-    size_t count = divide(all, parts, ranges);
     int rc = compare_ranges(&work, ranges, &count);
     return rc ? rc : descend(&work, ranges, count, differing);
 }

@@ -112,15 +112,15 @@ int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint
 int ask_content(const struct asker *asker, struct db *db, const struct guid *guids, size_t count,
                 size_t memory, struct draft **drafts, uint64_t *bytes);
 
-/* Where the two differ, by sums over ranges of UIDs below `end`: UIDs that hold every difference
- * and few others. `mine` gives this end's own sums. */
+/* Where the two differ, by sums over ranges of UIDs: UIDs that hold every difference and few others.
+ * Most of them are expected below `uidnext`. `mine` gives this end's own sums. */
 struct own_sums {
     int (*sums)(void *context, const struct uid_range *ranges, size_t count,
                 struct record_sum *sums);
     void *context;
 };
 int ask_differences(const struct asker *asker, uint64_t mailbox, enum record_item item,
-                    uint64_t base, uint32_t end, const struct own_sums *mine,
+                    uint64_t base, uint32_t uidnext, const struct own_sums *mine,
                     struct uidset *differing);
 
 /* Bytes of what travels, for both sides. */

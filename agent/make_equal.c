@@ -36,6 +36,8 @@ struct rebuild {
     struct uidset gone;
     struct mailbox_state_now now;
     struct uidset damaged; /* rows here that cannot be read */
+    struct header counted; /* this end's rows; while the mailbox is stopped nobody changes them */
+    bool counted_known;
     bool all_values;
     uint64_t records;
     uint64_t bytes;
@@ -55,6 +57,7 @@ static int flush_aside(struct rebuild *work)
     struct draft **drafts;
     size_t count;
     uint64_t expunged = 0;
+    work->counted_known = false;
     if (!work->aside) {
         uint32_t from = 1;
         int rc = repair_begin_aside(work->store, work->stop.mailbox, &work->aside);
@@ -219,8 +222,8 @@ static int compare(struct rebuild *work)
     struct mailbox_state_now now;
     int rc = ask_header(work->upstream, work->stop.mailbox, false, 0, &now);
     if (rc == ERR_OK)
-        rc = ask_differences(work->upstream, work->stop.mailbox, RECORD_WHOLE, 0, UINT32_MAX, &mine,
-                             &differing);
+        rc = ask_differences(work->upstream, work->stop.mailbox, RECORD_WHOLE, 0,
+                             now.header.facts.uidnext, &mine, &differing);
     for (size_t i = 0; rc == ERR_OK && i < work->damaged.count; i++)
         rc = uidset_add_range(&differing, work->damaged.ranges[i].first,
                               work->damaged.ranges[i].last);
@@ -231,6 +234,15 @@ static int compare(struct rebuild *work)
         work->since = now.position.modseq;
         rc = fetch_changes(work);
     }
+    return rc;
+}
+
+static int count(struct rebuild *work)
+{
+    if (work->counted_known)
+        return ERR_OK;
+    int rc = repair_count(work->store, work->stop.mailbox, &work->counted, &work->damaged);
+    work->counted_known = rc == ERR_OK;
     return rc;
 }
 
@@ -251,11 +263,12 @@ static bool replaces_damaged(const struct rebuild *work)
 static int apply(struct rebuild *work)
 {
     struct draft **drafts;
-    size_t count;
+    size_t draft_count;
     uint64_t expunged = 0;
     int rc = work->aside && work->diff.count ? flush_aside(work) : ERR_OK;
     if (rc == ERR_OK)
-        rc = fetch_content(work->store, work->upstream, &work->diff, &drafts, &count, &work->bytes);
+        rc = fetch_content(work->store, work->upstream, &work->diff, &drafts, &draft_count,
+                           &work->bytes);
     if (rc)
         return rc;
     struct repair_change change = {
@@ -266,17 +279,18 @@ static int apply(struct rebuild *work)
         .floor = work->since_known ? 0 : work->now.header.facts.highestmodseq,
         .all_values = work->all_values,
         .drafts = drafts,
-        .draft_count = count,
+        .draft_count = draft_count,
         .expunged = &expunged,
     };
-    rc = repair_count(work->store, work->stop.mailbox, &change.counted, &work->damaged);
+    rc = count(work);
+    change.counted = work->counted;
     if (rc == ERR_OK && !replaces_damaged(work))
         rc = fail(ERR_DIFFERS, "mailbox id:%016llx: records that cannot be read",
                   (unsigned long long)work->stop.mailbox);
     if (rc == ERR_OK)
         rc = repair_apply(work->store, &change);
     work->expunged += rc == ERR_OK ? expunged : 0;
-    fetch_close(drafts, count);
+    fetch_close(drafts, draft_count);
     return rc;
 }
 

@@ -293,8 +293,11 @@ static int own_sums(void *context, const struct uid_range *ranges, size_t count,
 static int find_absent(struct mailbox_work *work)
 {
     const struct own_sums mine = {.sums = own_sums, .context = work};
-    int rc = ask_differences(work->taking->follower, work->id, compared_item(work),
-                             work->base_replica, UINT32_MAX, &mine, &work->differing);
+    uint32_t here = work->look.facts.uidnext;
+    uint32_t there = work->other.header.facts.uidnext;
+    int rc =
+        ask_differences(work->taking->follower, work->id, compared_item(work), work->base_replica,
+                        here > there ? here : there, &mine, &work->differing);
     return rc ? rc : fetch_uids(work, &work->differing);
 }
 

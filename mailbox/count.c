@@ -3,8 +3,6 @@
 #include "base/err.h"
 #include "mailbox/values.h"
 
-#define BATCH 64u
-
 void count_record(struct header *counted, const struct record *record, uint64_t sign)
 {
     if (!record_live(record)) {
@@ -21,21 +19,13 @@ void count_record(struct header *counted, const struct record *record, uint64_t 
 int count_records(struct db_txn *txn, const struct header *header, struct header *counted,
                   struct uidset *damaged)
 {
-    struct record records[BATCH];
-    size_t count = BATCH;
-    int rc = ERR_OK;
-    *counted = (struct header){0};
-    for (uint32_t from = 1; rc == ERR_OK && count == BATCH && from;) {
-        rc = record_batch(txn, header->number, from, records, BATCH, &count);
-        for (size_t i = 0; i < count; i++)
-            count_record(counted, &records[i], 1);
-        from = count ? records[count - 1].uid + 1 : 0;
-        if (rc == ERR_CORRUPT && damaged && records[count].uid) {
-            rc = uidset_add(damaged, records[count].uid);
-            from = records[count].uid + 1;
-            count = BATCH;
-        }
-    }
+    struct record_count count;
+    int rc = record_count(txn, header->number, &count, damaged);
+    *counted = (struct header){.messages = count.messages,
+                               .unseen = count.unseen,
+                               .bytes = count.bytes,
+                               .tombstones = count.tombstones,
+                               .items = count.items};
     return rc;
 }
 

@@ -70,6 +70,12 @@ static uint32_t checksum(const uint8_t key[KEY_SIZE], const uint8_t *stored)
     return hash_crc32(all, sizeof all);
 }
 
+static int mismatch(uint32_t number, uint32_t uid)
+{
+    return fail(ERR_CORRUPT, "record of mailbox number %u, UID %u: CRC-32 does not match", number,
+                uid);
+}
+
 int record_decode(struct bytes key, struct bytes value, struct record *record)
 {
     const uint8_t *at = value.data;
@@ -77,8 +83,7 @@ int record_decode(struct bytes key, struct bytes value, struct record *record)
     if (key.size != KEY_SIZE || value.size != STORED_SIZE)
         return fail(ERR_CORRUPT, "record: of a wrong size");
     if (load_u32(at + AT_CRC) != checksum(key.data, at))
-        return fail(ERR_CORRUPT, "record of mailbox number %u, UID %u: CRC-32 does not match",
-                    load_be32(key.data), record->uid);
+        return mismatch(load_be32(key.data), record->uid);
     record->flags = load_u32(at + AT_FLAGS);
     record->successor = load_u32(at + AT_SUCCESSOR);
     memcpy(record->guid.bytes, at + AT_GUID, GUID_SIZE);
@@ -221,6 +226,44 @@ static int each_row(struct db_txn *txn, uint32_t number, uint32_t first,
     }
     db_cursor_close(cursor);
     return rc == ERR_END ? ERR_OK : rc;
+}
+
+struct counting {
+    uint32_t number;
+    struct record_count *count;
+    struct uidset *damaged;
+};
+
+/* Key and row lie behind each other as the CRC-32 wants them, then UID and row as the digest does.
+ */
+static int count_row(uint32_t uid, const uint8_t *stored, void *arg)
+{
+    struct counting *work = arg;
+    struct record_count *count = work->count;
+    uint8_t all[KEY_SIZE + AT_CRC];
+    key_of(all, work->number, uid);
+    memcpy(all + KEY_SIZE, stored, AT_CRC);
+    if (load_u32(stored + AT_CRC) != hash_crc32(all, sizeof all))
+        return work->damaged ? uidset_add(work->damaged, uid) : mismatch(work->number, uid);
+    uint32_t flags = load_u32(stored + AT_FLAGS);
+    if (flags & RECORD_EXPUNGED) {
+        count->tombstones++;
+        return ERR_OK;
+    }
+    save_u32(all + 4, uid);
+    count->items += hash_xxh3(all + 4, sizeof all - 4);
+    count->messages++;
+    count->bytes += load_u64(stored + AT_SIZE);
+    count->unseen += !(flags & FLAG_SEEN);
+    return ERR_OK;
+}
+
+int record_count(struct db_txn *txn, uint32_t number, struct record_count *count,
+                 struct uidset *damaged)
+{
+    struct counting work = {.number = number, .count = count, .damaged = damaged};
+    *count = (struct record_count){0};
+    return each_row(txn, number, 1, count_row, &work);
 }
 
 struct summing {

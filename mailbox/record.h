@@ -39,6 +39,18 @@ int record_get(struct db_txn *txn, uint32_t number, uint32_t uid,
 int record_put(struct db_txn *txn, uint32_t number, const struct record *record);
 int record_delete(struct db_txn *txn, uint32_t number, uint32_t uid);
 
+/* What a mailbox's records come to. Those that cannot be read are left out and added to `damaged`;
+ * ERR_CORRUPT when that is NULL. */
+struct record_count {
+    uint64_t messages; /* live ones, like the three below */
+    uint64_t unseen;
+    uint64_t bytes;
+    uint64_t items; /* sum of their digests */
+    uint64_t tombstones;
+};
+int record_count(struct db_txn *txn, uint32_t number, struct record_count *count,
+                 struct uidset *damaged);
+
 struct record_sum {
     uint64_t count; /* live records */
     uint64_t sum;   /* of their items */
