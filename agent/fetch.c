@@ -99,7 +99,6 @@ int fetch_content(struct store *store, const struct asker *asker, const struct m
 
 void fetch_close(struct draft **drafts, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        draft_close(drafts[i]);
+    draft_close_all(drafts, count);
     free(drafts);
 }

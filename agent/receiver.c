@@ -146,21 +146,19 @@ void receiver_welcome(struct receiver *receiver, const struct welcome *welcome)
     receiver->store_id = welcome->store_id;
 }
 
-/* Each staging is a durable transaction, so the largest go first. */
-static int stage_largest(struct receiver *receiver)
+/* All that waits at once: each staging is a durable transaction. */
+static int stage_arrivals(struct receiver *receiver)
 {
-    struct arrival *largest = NULL;
-    for (size_t i = 0; i < receiver->arrival_count; i++) {
-        struct arrival *arrival = &receiver->arrivals[i];
-        if (arrival->draft &&
-            (!largest || draft_memory(arrival->draft) > draft_memory(largest->draft)))
-            largest = arrival;
-    }
-    if (!largest || draft_memory(largest->draft) == 0)
-        return fail(ERR_PROTOCOL, "more content than one commit can bring");
-    receiver->memory -= draft_memory(largest->draft);
-    int rc = draft_stage(largest->draft);
-    receiver->memory += draft_memory(largest->draft);
+    struct draft **drafts = calloc(receiver->arrival_count + 1, sizeof(struct draft *));
+    if (!drafts)
+        return fail(ERR_NOMEM, "out of memory");
+    for (size_t i = 0; i < receiver->arrival_count; i++)
+        drafts[i] = receiver->arrivals[i].draft;
+    int rc = draft_stage_all(drafts, receiver->arrival_count);
+    receiver->memory = 0;
+    for (size_t i = 0; i < receiver->arrival_count; i++)
+        receiver->memory += drafts[i] ? draft_memory(drafts[i]) : 0;
+    free(drafts);
     return rc;
 }
 
@@ -410,16 +408,17 @@ static int apply_slice(struct receiver *receiver, const struct slice *before,
         .drafts = drafts,
         .draft_count = count};
     int rc = store_apply(receiver->store, &batch, &receiver->position);
-    free(drafts);
     struct looking work = {.receiver = receiver, .slice = slice, .arrival = before->arrivals};
     if (rc == ERR_OK)
         rc = store_read(receiver->store, look_at_slice, &work);
     for (size_t i = before->arrivals; rc == ERR_OK && i < slice->arrivals; i++) {
         struct arrival *arrival = &receiver->arrivals[i];
         receiver->memory -= arrival->draft ? draft_memory(arrival->draft) : 0;
-        draft_close(arrival->draft);
         arrival->draft = NULL;
     }
+    if (rc == ERR_OK)
+        draft_close_all(drafts, count);
+    free(drafts);
     return rc;
 }
 
@@ -489,8 +488,8 @@ int receiver_take(struct receiver *receiver, struct bytes frames, struct taken *
     int rc = take_frames(receiver, frames);
     if (rc == ERR_OK)
         rc = apply_whole(receiver);
-    while (rc == ERR_OK && receiver->memory > DRAFT_MEMORY_MAX)
-        rc = stage_largest(receiver);
+    if (rc == ERR_OK && receiver->memory > DRAFT_MEMORY_MAX)
+        rc = stage_arrivals(receiver);
     if (!receiver->repairing)
         receiver->acknowledged = receiver->position;
     *taken = (struct taken){.position = receiver->acknowledged,

@@ -238,6 +238,13 @@ int content_copy(struct db_txn *txn, const struct content *content, uint64_t off
     return out->failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
 }
 
+/* The number that says whose what was staged is; drafts that were staged together share one, since
+ * the system looks through all the locks of a file for each. */
+struct owner {
+    uint64_t number;
+    atomic_size_t drafts;
+};
+
 struct draft {
     struct db *db;
     enum draft_form form;
@@ -250,9 +257,9 @@ struct draft {
     struct guid guid;
     uint64_t size;
     uint64_t stored;
-    uint64_t number; /* of what was staged; 0: nothing was */
-    uint64_t owner;  /* of what was staged */
-    uint32_t chunks; /* staged so far */
+    uint64_t number;     /* of what was staged; 0: nothing was */
+    struct owner *owner; /* of what was staged */
+    uint32_t chunks;     /* staged so far */
 };
 
 static void close_zlib(struct draft *draft)
@@ -300,6 +307,39 @@ static int stage_chunks(struct draft *draft, struct db_txn *txn, bool whole, siz
     return ERR_OK;
 }
 
+/* Gives drafts that have no owner yet one that they share. */
+static int own_all(struct draft *const *drafts, size_t count)
+{
+    struct owner *owner = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!drafts[i] || drafts[i]->owner)
+            continue;
+        if (!owner) {
+            owner = calloc(1, sizeof *owner);
+            if (!owner)
+                return fail(ERR_NOMEM, "out of memory");
+            int rc = owner_lock_take(db_writer_lock(drafts[i]->db), &owner->number);
+            if (rc) {
+                free(owner);
+                return rc;
+            }
+        }
+        drafts[i]->owner = owner;
+        atomic_fetch_add(&owner->drafts, 1);
+    }
+    return ERR_OK;
+}
+
+static void disown(struct draft *draft)
+{
+    struct owner *owner = draft->owner;
+    draft->owner = NULL;
+    if (!owner || atomic_fetch_sub(&owner->drafts, 1) != 1)
+        return;
+    owner_lock_release(db_writer_lock(draft->db), owner->number);
+    free(owner);
+}
+
 static int begin_staging(struct draft *draft, struct db_txn *txn)
 {
     uint8_t key[8], owner[STAGED_SIZE];
@@ -307,7 +347,7 @@ static int begin_staging(struct draft *draft, struct db_txn *txn)
     if (rc)
         return rc;
     save_be64(key, draft->number);
-    save_u64(owner, draft->owner);
+    save_u64(owner, draft->owner->number);
     save_u32(owner + 8, hash_crc32(key, sizeof key) ^ hash_crc32(owner, 8));
     return db_put(txn, TABLE_STAGED, bytes_of(key, sizeof key), bytes_of(owner, sizeof owner));
 }
@@ -317,14 +357,12 @@ static int stage_once(struct draft *draft, bool whole)
 {
     struct db_txn *txn;
     size_t written = 0;
-    if (!draft->owner) {
-        int rc = owner_lock_take(db_writer_lock(draft->db), &draft->owner);
-        if (rc)
-            return rc;
-    }
+    int rc = own_all(&draft, 1);
+    if (rc)
+        return rc;
     for (;;) {
         bool fresh = draft->number == 0;
-        int rc = db_begin_write(draft->db, &txn);
+        rc = db_begin_write(draft->db, &txn);
         if (rc)
             return rc;
         rc = fresh ? begin_staging(draft, txn) : ERR_OK;
@@ -577,12 +615,11 @@ int draft_stage_all(struct draft **drafts, size_t count)
     for (size_t i = 0; rc == ERR_OK && i < count; i++) {
         if (drafts[i] && drafts[i]->number)
             rc = draft_stage(drafts[i]);
-        if (rc || !is_small(drafts[i]))
-            continue;
-        db = drafts[i]->db;
-        if (!drafts[i]->owner)
-            rc = owner_lock_take(db_writer_lock(db), &drafts[i]->owner);
+        if (is_small(drafts[i]))
+            db = drafts[i]->db;
     }
+    if (rc == ERR_OK && db)
+        rc = own_all(drafts, count);
     if (rc || !db)
         return rc;
     while ((rc = stage_small(drafts, count, db)) == ERR_AGAIN) {
@@ -698,14 +735,60 @@ void draft_close(struct draft *draft)
         return;
     close_zlib(draft);
     hash_guid_finish(draft->hash, NULL);
-    /* A failure leaves it to content_sweep(): the owner is gone with this draft. */
+    /* A failure leaves it to content_sweep(): the owner is gone with the last of its drafts. */
     if (draft->number)
         (void)unstage(draft->db, draft->number);
-    if (draft->owner)
-        owner_lock_release(db_writer_lock(draft->db), draft->owner);
+    disown(draft);
     buf_free(&draft->raw);
     buf_free(&draft->waiting);
     free(draft);
+}
+
+/* What one draft staged goes in a transaction of the caller's, unless it was adopted. */
+static int unstage_within(struct db_txn *txn, uint64_t number)
+{
+    uint8_t key[8];
+    save_be64(key, number);
+    int rc = db_delete(txn, TABLE_STAGED, bytes_of(key, sizeof key));
+    if (rc == ERR_OK)
+        rc = remove_all_chunks(txn, number);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* What drafts from `from` on staged goes in one bounded transaction; gives where to go on. After a
+ * failure the rest is left to draft_close(). */
+static size_t unstage_some(struct draft **drafts, size_t count, size_t from)
+{
+    struct db_txn *txn = NULL;
+    uint64_t bytes = 0;
+    size_t at = from;
+    int rc = ERR_OK;
+    for (; rc == ERR_OK && at < count && bytes < CONTENT_STAGE_SIZE; at++) {
+        const struct draft *draft = drafts[at];
+        if (!draft || !draft->number || draft->stored > CONTENT_STAGE_SIZE)
+            continue;
+        if (!txn)
+            rc = db_begin_write(draft->db, &txn);
+        if (rc == ERR_OK)
+            rc = unstage_within(txn, draft->number);
+        bytes += draft->stored;
+    }
+    if (rc == ERR_OK && txn)
+        rc = db_commit(txn);
+    else
+        db_abort(txn);
+    for (size_t i = from; rc == ERR_OK && i < at; i++)
+        if (drafts[i] && drafts[i]->stored <= CONTENT_STAGE_SIZE)
+            drafts[i]->number = 0;
+    return rc == ERR_OK ? at : count;
+}
+
+void draft_close_all(struct draft **drafts, size_t count)
+{
+    for (size_t at = 0; at < count;)
+        at = unstage_some(drafts, count, at);
+    for (size_t i = 0; i < count; i++)
+        draft_close(drafts[i]);
 }
 
 int content_staged_decode(struct bytes key, struct bytes value, uint64_t *number)

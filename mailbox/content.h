@@ -67,6 +67,8 @@ int draft_stage_all(struct draft **drafts, size_t count);
 int draft_adopt(struct db_txn *txn, struct draft *draft, bool *introduced);
 /* Frees it, and what it staged unless that was adopted. NULL is fine. */
 void draft_close(struct draft *draft);
+/* The same for many of one db, in few transactions; NULLs are passed over. */
+void draft_close_all(struct draft **drafts, size_t count);
 
 /* Removes staged content whose owner is dead; *swept tells how many (may be NULL). */
 int content_sweep(struct db *db, uint64_t *swept);
