@@ -112,8 +112,8 @@ int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint
 int ask_content(const struct asker *asker, struct db *db, const struct guid *guids, size_t count,
                 size_t memory, struct draft **drafts, uint64_t *bytes);
 
-/* Where the two differ, by sums over ranges of UIDs: UIDs that hold every difference and few others.
- * Most of them are expected below `uidnext`. `mine` gives this end's own sums. */
+/* Where the two differ, by sums over ranges of UIDs: UIDs that hold every difference and few
+ * others. Most of them are expected below `uidnext`. `mine` gives this end's own sums. */
 struct own_sums {
     int (*sums)(void *context, const struct uid_range *ranges, size_t count,
                 struct record_sum *sums);
