@@ -8,10 +8,11 @@
 static _Thread_local char message[1024];
 
 static const struct {
+    const char *name;
     int exit_code;
     const char *text;
 } table[] = {
-#define X(name, exit_code, text) {exit_code, text},
+#define X(name, exit_code, text) {#name, exit_code, text},
     ERR_MAP(X)
 #undef X
 };
@@ -62,6 +63,12 @@ int fail_errno(const char *format, ...)
 const char *err_message(void)
 {
     return message;
+}
+
+const char *err_name(int code)
+{
+    return code >= 0 && (size_t)code < sizeof table / sizeof table[0] ? table[code].name
+                                                                      : "UNKNOWN";
 }
 
 const char *err_text(int code)

@@ -54,7 +54,8 @@ int fail_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * err_text(). */
 const char *err_message(void);
 
-/* The general text of a code. Never NULL. */
+/* "ERR_NOTFOUND"-like name without the prefix, and the general text, of a code. Never NULL. */
+const char *err_name(int code);
 const char *err_text(int code);
 
 /* The exit code of a process that ends because of `code`. */
