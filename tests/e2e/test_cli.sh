@@ -487,7 +487,7 @@ ok journal retain --entries none --bytes none --archive no --slot-bound none
 ok digest
 cp "$out" before
 ok compact
-[[ $(<"$out") =~ ^[0-9]+$TAB[0-9]+$ ]] || die "how small the file became"
+[[ $(<"$out") =~ ^[0-9]+${TAB}[0-9]+$ ]] || die "how small the file became"
 ok digest
 cmp -s before "$out" || die "compact changed mail"
 prints '' check
