@@ -29,9 +29,9 @@ for purger in A B; do
     on "$purger" expire --older-than 0s
     merge
     if [ $purger = A ]; then
-        both_have INBOX '1:m1:\Seen 2:m2:\Seen 5:b1:-'
+        both_have INBOX '1:m1:\Seen 2:m2:\Seen 6:b1:-'
     else
-        both_have INBOX '1:m1:\Seen 2:m2:\Seen 5:a1:-'
+        both_have INBOX '1:m1:\Seen 2:m2:\Seen 6:a1:-'
     fi
 done
 
@@ -44,7 +44,7 @@ for end in A B; do
     on "$end" expunge INBOX 3
     append "$other" INBOX y
     merge
-    both_have INBOX '1:m1:- 2:m2:- 4:y:-'
+    both_have INBOX '1:m1:- 2:m2:- 5:y:-'
     begin 2
     apart
     append "$end" INBOX x

@@ -28,7 +28,7 @@ append B INBOX b1 --flags 'Blue,\Flagged'
 merge
 both_have INBOX "$(mail A INBOX)"
 case "$(mail A INBOX)" in
-*'5:a1:Amber,\Seen 6:b1:Blue,\Flagged' | *'5:b1:Blue,\Flagged 6:a1:Amber,\Seen') ;;
+*'6:a1:Amber,\Seen 7:b1:Blue,\Flagged' | *'6:b1:Blue,\Flagged 7:a1:Amber,\Seen') ;;
 *) die "neither order: $(mail A INBOX)" ;;
 esac
 
