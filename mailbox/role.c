@@ -43,6 +43,11 @@ static int trim_untold(struct tx *tx, void *arg)
                : journal_trim(tx->db, UINT64_MAX, TRIM_BATCH, removed);
 }
 
+static int trim_all(struct tx *tx, void *arg)
+{
+    return journal_trim(tx->db, UINT64_MAX, TRIM_BATCH, arg);
+}
+
 static int give_up_repair(struct tx *tx)
 {
     struct stop stop;
@@ -58,13 +63,15 @@ static int give_up_repair(struct tx *tx)
 
 struct promotion {
     bool force;
+    bool untold; /* the journal does not tell how the mailboxes came about */
 };
 
 static int promote(struct tx *tx, void *arg)
 {
-    const struct promotion *work = arg;
+    struct promotion *work = arg;
     uint64_t highest = 0;
     bool repairing;
+    work->untold = false;
     if (tx->node.role == ROLE_MASTER && tx->node.fence == FENCE_NONE)
         return ERR_OK;
     if (tx->node.store_id == 0)
@@ -79,6 +86,7 @@ static int promote(struct tx *tx, void *arg)
                         "%s: it is being repaired: some mailboxes are older than the others; "
                         "promote --force takes them as they are",
                         store_path(tx->store));
+        work->untold = true;
         rc = highest_modseq(tx, &highest);
         if (rc == ERR_OK)
             rc = give_up_repair(tx);
@@ -96,7 +104,11 @@ int store_promote(struct store *store, bool force)
     int rc = ERR_OK;
     while (rc == ERR_OK && removed)
         rc = store_maintain(store, trim_untold, &removed);
-    return rc ? rc : store_maintain(store, promote, &work);
+    if (rc == ERR_OK)
+        rc = store_maintain(store, promote, &work);
+    /* The epoch's entry goes, too: from a position before it, which others share, nothing here can
+     * be followed. */
+    return rc || !work.untold ? rc : store_maintain(store, trim_all, &removed);
 }
 
 struct demotion {
