@@ -103,6 +103,19 @@ static int forget(struct tx *tx, const struct header *header)
     return rc ? rc : db_delete(tx->db, TABLE_MAILBOXES, bytes_of(key, sizeof key));
 }
 
+int repair_drop_unmade(struct tx *tx)
+{
+    struct header header;
+    uint64_t id = 0;
+    int rc;
+    while ((rc = header_next(tx->db, &id, &header)) == ERR_OK) {
+        rc = header.facts.state == MAILBOX_NONE ? forget(tx, &header) : ERR_OK;
+        if (rc)
+            return rc;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 /* A mailbox that has been purged keeps its id and nothing else. */
 int repair_leave_records(struct tx *tx, struct box *box)
 {

@@ -90,6 +90,8 @@ static int promote(struct tx *tx, void *arg)
         rc = highest_modseq(tx, &highest);
         if (rc == ERR_OK)
             rc = give_up_repair(tx);
+        if (rc == ERR_OK)
+            rc = repair_drop_unmade(tx);
     }
     if (rc == ERR_OK)
         rc = tx_set_role(tx, ROLE_MASTER, NULL);

@@ -73,6 +73,8 @@ int tx_finish(struct tx *tx);
 int apply_change(struct tx *tx, struct box *box, const struct change *change);
 /* The records of a mailbox that is purged become garbage (mailbox/repair.c). */
 int repair_leave_records(struct tx *tx, struct box *box);
+/* Mailboxes that a repair brought ahead of the entries that make them go: those will not come. */
+int repair_drop_unmade(struct tx *tx);
 /* A mark alone: every node keeps them, also of mailboxes that it does not follow just now. */
 int apply_mark(struct tx *tx, const struct change *change);
 /* One record becomes another, with all that follows for counts, digest and content; NULL: there is
