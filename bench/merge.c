@@ -236,12 +236,12 @@ static void cut(struct pair *pair)
 static uint64_t anonymous_kilobytes(void)
 {
     char line[256];
-    unsigned long long kilobytes = 0;
+    uint64_t kilobytes = 0;
     FILE *status = fopen("/proc/self/status", "r");
     bench_require(!status, "open", "/proc/self/status");
     while (fgets(line, sizeof line, status))
-        if (sscanf(line, "RssAnon: %llu", &kilobytes) == 1)
-            break;
+        if (strncmp(line, "RssAnon:", strlen("RssAnon:")) == 0)
+            kilobytes = strtoull(line + strlen("RssAnon:"), NULL, 10);
     fclose(status);
     return kilobytes;
 }

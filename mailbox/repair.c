@@ -800,9 +800,10 @@ static int put_aside(struct tx *tx, void *arg)
     return rc ? rc : drop_unused(tx, work->drafts, work->draft_count);
 }
 
-int repair_put_aside(struct store *store, uint32_t number, const struct merge_other *other,
-                     const struct uidset *gone, struct draft **drafts, size_t draft_count,
-                     uint64_t *expunged)
+int repair_put_aside(
+    struct store *store, uint32_t number, const struct merge_other *other,
+    const struct uidset *gone, struct draft **drafts, size_t draft_count,
+    uint64_t *expunged) /* NOLINT(readability-non-const-parameter): written later */
 {
     struct aside work = {.number = number,
                          .other = other,

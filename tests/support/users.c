@@ -137,7 +137,8 @@ static void choose_message(struct deed *deed, struct dice *dice)
 static void choose_flags(struct deed *deed, struct dice *dice)
 {
     deed->change.mode = (enum flag_mode)dice_below(dice, 3);
-    deed->change.flags.system = dice_below(dice, 32) & dice_below(dice, 32);
+    uint32_t some = (uint32_t)dice_below(dice, 32);
+    deed->change.flags.system = some & (uint32_t)dice_below(dice, 32);
     for (unsigned i = 0; i < LISTING_KEYWORDS; i++)
         if (dice_below(dice, 4) == 0)
             ORACLE_REQUIRE(deed->users->oracle,
