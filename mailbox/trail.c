@@ -140,7 +140,9 @@ static int read_some(struct trail *trail)
 static int fetch(struct trail *trail, struct bytes *left)
 {
     int rc = ERR_OK;
-    *left = bytes_of(trail->entries.data + trail->at, trail->entries.size - trail->at);
+    *left = bytes_of(NULL, 0);
+    if (trail->entries.size)
+        *left = bytes_of(trail->entries.data + trail->at, trail->entries.size - trail->at);
     if (trail->store && left->size == 0) {
         trail->at = 0;
         rc = store_read(trail->store, copy_some, trail);

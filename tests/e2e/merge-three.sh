@@ -97,9 +97,10 @@ append A INBOX lost2
 A flags INBOX 1 +'\Flagged'
 catch_up
 see B before
-rm -rf "$work/A"
+mv "$work/A" "$work/lost" # for as long as it is there, the copy's file has another inode
 cp -a "$work/backup" "$work/A"
 append A INBOX a1
+rm -rf "$work/lost"
 A status
 awk -F '\t' '{ exit $4 ~ /^1:/ }' "$out" || die "no epoch was opened"
 see A before

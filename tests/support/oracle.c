@@ -286,7 +286,7 @@ static void check_numbers(struct oracle *oracle, unsigned node, unsigned at,
     REQUIRE(oracle, anew || now->forgotten >= memory->forgotten,
             "node %u box %u: DELETEDMODSEQ went back from %" PRIu64 " to %" PRIu64, node, at,
             memory->forgotten, now->forgotten);
-    if (now->facts.uidvalidity != memory->uidvalidity)
+    if (now->facts.uidvalidity != memory->uidvalidity && memory->uid_count)
         memset(memory->uids, 0, memory->uid_count * sizeof *memory->uids);
     memory->uidvalidity = now->facts.uidvalidity;
     memory->uidnext = now->facts.uidnext;
