@@ -1,7 +1,7 @@
 #include "agent/ask.h"
 
 #include "base/err.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/undo.h"
 
 #include <stdlib.h>

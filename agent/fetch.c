@@ -1,7 +1,7 @@
 #include "agent/fetch.h"
 
 #include "base/err.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 
 #include <stdlib.h>
 

@@ -12,7 +12,7 @@
 
 #include "agent/fetch.h"
 #include "base/err.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/repair.h"
 
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/change.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/stop.h"
 
 #include <stdio.h>

@@ -19,7 +19,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/times.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/role.h"
 #include "mailbox/retain.h"
 
@@ -88,7 +88,7 @@ static int find_connected(struct tx *tx, void *arg)
 static int tidy_up(struct station *station)
 {
     bool connected;
-    int rc = content_sweep(store_db(station->store), NULL);
+    int rc = draft_sweep(store_db(station->store), NULL);
     if (rc == ERR_OK)
         rc = store_read(station->store, find_connected, &connected);
     if (rc == ERR_OK && connected)

@@ -14,7 +14,7 @@
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/slots.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/count.h"
 #include "mailbox/role.h"
 #include "mailbox/stop.h"

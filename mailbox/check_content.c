@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "journal/tables.h"
+#include "mailbox/draft.h"
 #include "mailbox/flags.h"
 #include "mailbox/keywords.h"
 
@@ -130,7 +131,7 @@ static int each_staged(struct check *check, struct db_cursor *cursor, struct byt
 {
     struct check_content staged = {.staged = true};
     (void)cursor;
-    int rc = content_staged_decode(key, value, &staged.number);
+    int rc = draft_staged_decode(key, value, &staged.number);
     return rc ? check_note(check, "staged", rc) : add_content(check, &staged);
 }
 

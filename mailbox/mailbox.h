@@ -9,7 +9,7 @@
 #define SHIPLOG_MAILBOX_MAILBOX_H
 
 #include "base/uidset.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/flags.h"
 #include "mailbox/header.h"
 #include "mailbox/record.h"

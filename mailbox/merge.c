@@ -8,7 +8,7 @@
 #include "mailbox/merge.h"
 
 #include "base/err.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/count.h"
 #include "mailbox/edit.h"
 #include "mailbox/keywords.h"

@@ -3,7 +3,7 @@
 #include "base/err.h"
 #include "journal/archive.h"
 #include "journal/tables.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/count.h"
 #include "mailbox/keywords.h"
 #include "mailbox/tx.h"

@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 #include "journal/tables.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "mailbox/stop.h"
 #include "mailbox/tx.h"
 

@@ -3,7 +3,7 @@
  * the connection ends. */
 #include "agent/ask.h"
 #include "base/err.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "agent/sync.h"
 #include "agent/wake.h"
 #include "base/err.h"
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 #include "tools/shiplog/cli.h"
 #include "tools/shiplog/place.h"
 
@@ -71,7 +71,7 @@ static int sync_paths(struct cli *cli, const char *from, const char *to, struct 
         struct wake wake;
         rc = wake_open(store_db(replica), &wake); /* an agent that follows would be in the way */
         if (rc == ERR_OK) {
-            rc = content_sweep(store_db(replica), NULL);
+            rc = draft_sweep(store_db(replica), NULL);
             if (rc == ERR_OK)
                 rc = sync_stores(master, replica, sync);
             if (rc == ERR_OK)
