@@ -1,6 +1,6 @@
 /* Content: what goes in comes out byte for byte, whatever its size, once however often it is
  * referred to, and nothing is left of what nobody refers to. */
-#include "mailbox/content.h"
+#include "mailbox/draft.h"
 
 #include "base/err.h"
 #include "journal/tables.h"
