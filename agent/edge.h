@@ -4,13 +4,13 @@
 #define SHIPLOG_AGENT_EDGE_H
 
 #include "agent/address.h"
-#include "agent/feeder.h"
-#include "agent/plan.h"
-#include "agent/receiver.h"
+#include "agent/moorings.h"
 #include "agent/repairer.h"
+#include "agent/sink_job.h"
+#include "agent/source_job.h"
 #include "agent/sync.h"
+#include "agent/upstream.h"
 #include "agent/wake.h"
-#include "journal/slots.h"
 
 #include <uv.h>
 
@@ -39,31 +39,14 @@ struct peer {
     struct frame_parser parser;
     /* of a source */
     struct source source;
-    struct feeder *feeder;
-    struct verdict verdict;
-    struct buf filled;
-    bool all;
+    struct source_job source_job;
+    struct station *found; /* by a CHECK */
     /* of a sink */
     struct sink sink;
-    struct receiver *receiver;
-    struct hello hello;
-    struct bytes frames;
-    struct taken taken;
-    struct bytes missing;
+    struct sink_job sink_job;
     /* of a repair (peer_repair.c) */
     struct repairer *repairer; /* NULL: none is under way */
     struct plan plan;
-    /* the work under way */
-    int task;
-    struct station *found;
-    int rc;
-    char message[512];
-};
-
-/* A follower's slot as the agent knows it. */
-struct mooring {
-    struct slot slot;
-    bool dirty;
 };
 
 /* One store in the agent's care. */
@@ -83,21 +66,13 @@ struct station {
     struct position polled; /* by the last poll */
     struct position seen;   /* by the one before */
     /* slots */
-    struct mooring *moorings;
-    size_t mooring_count;
+    struct moorings moorings;
     uv_work_t save_work;
-    struct slot *to_save; /* NULL: nothing is being saved */
-    size_t to_save_count;
     bool save_failed;
-    int64_t awaited; /* until when somebody waits for them, as far as is known */
-    /* what the store says of its node, as of the last look */
+    /* what the store says of its node */
     uv_work_t look_work;
     bool looking;
-    enum role role;
-    enum fence fence;
-    char master[PEER_MAX_SIZE + 1];
-    bool known; /* a look was had before this one, which gave: */
-    char known_master[PEER_MAX_SIZE + 1];
+    struct duty duty;
     uv_work_t fence_work;
     bool fencing;
     /* cutting the journal's window */
@@ -107,15 +82,13 @@ struct station {
     bool keep_next; /* when the slots are saved */
     int kept;       /* how the last time ended, so that one trouble is told once */
     /* following */
-    char follow[PEER_MAX_SIZE + 1]; /* "": nobody */
+    struct upstream upstream;
     char name[PEER_NAME_MAX + 1];
-    struct sockaddr_storage upstream;
+    struct sockaddr_storage address; /* its */
     int follow_fd;         /* a connection to the upstream that is there already; -1: none */
     uint64_t wanted_store; /* id, of several that the upstream may have; 0: any */
     struct sync *once;     /* one pass is made, and this filled; NULL: it follows for ever */
     struct peer *sink;
-    uint64_t pause;                 /* milliseconds before the next dial */
-    int64_t welcomed;               /* when it was by the upstream; 0: it is not */
     char trouble[REASON_MAX + 112]; /* why it does not follow; "": it does, or nobody knows yet */
     int64_t told;                   /* when that was logged */
 };

@@ -13,7 +13,6 @@
 #include "agent/agent.h"
 #include "agent/edge.h"
 #include "agent/log.h"
-#include "agent/answer.h"
 #include "base/err.h"
 
 #include <stdio.h>
@@ -24,7 +23,6 @@
 #define PEERS_MAX 1024u          /* connections of one agent */
 #define LINGER INT64_C(1000000)  /* microseconds that the other end has to close */
 #define CONNECT INT64_C(5000000) /* microseconds for a connection to come about */
-#define REPAIRS_MOST 3u          /* on one connection */
 #define STRANGER_FRAME_MAX (64u << 10)
 
 void peer_maybe_free(struct peer *peer)
@@ -37,12 +35,11 @@ void peer_maybe_free(struct peer *peer)
         at = &(*at)->next;
     *at = peer->next;
     agent->peer_count--;
-    feeder_close(peer->feeder);
-    receiver_close(peer->receiver);
+    source_job_free(&peer->source_job);
+    sink_job_free(&peer->sink_job);
     source_free(&peer->source);
     sink_free(&peer->sink);
     frame_parser_free(&peer->parser);
-    buf_free(&peer->filled);
     if (!peer->is_source)
         station_upstream_freed(peer->station);
     free(peer);
@@ -150,26 +147,11 @@ static void on_send(void *context, struct bytes frames)
     }
 }
 
-static void start_work(struct peer *peer, int task, uv_work_cb work, uv_after_work_cb done)
+static void start_work(struct peer *peer, uv_work_cb work, uv_after_work_cb done)
 {
-    peer->task = task;
     peer->working = true;
     peer->work.data = peer;
     uv_queue_work(&peer->agent->loop, &peer->work, work, done);
-}
-
-/* In the thread pool: the result of the work, with its message, which belongs to that thread. */
-static void keep_result(struct peer *peer, int rc)
-{
-    peer->rc = rc;
-    snprintf(peer->message, sizeof peer->message, "%s", rc ? err_message() : "");
-}
-
-/* On the loop: the message becomes this thread's. */
-static int take_result(struct peer *peer)
-{
-    peer->working = false;
-    return peer->rc ? fail(peer->rc, "%s", peer->message) : ERR_OK;
 }
 
 static int get_store_id(struct tx *tx, void *arg)
@@ -192,81 +174,49 @@ static struct station *find_station(const struct agent *agent, uint64_t store_id
     return NULL;
 }
 
-static void check(struct peer *peer)
-{
-    const struct hello *hello = &peer->source.hello;
-    peer->found = find_station(peer->agent, hello->store_id);
-    if (!peer->found) {
-        feeder_refuse(&peer->verdict, REFUSAL_STORE, "no such store here");
-        return;
-    }
-    feeder_check(peer->found->store, hello, peer->source.repairs > 0, &peer->verdict);
-    if (peer->verdict.judgement == JUDGE_REPAIR && peer->source.repairs >= REPAIRS_MOST)
-        feeder_refuse(&peer->verdict, REFUSAL_OTHER,
-                      "it was repaired %u times, and still cannot be fed", peer->source.repairs);
-    if (peer->verdict.judgement == JUDGE_WELCOME &&
-        feeder_open(peer->found->store, hello, &peer->verdict.welcome, &peer->feeder) != ERR_OK)
-        feeder_refuse(&peer->verdict, REFUSAL_OTHER, "%s", err_message());
-}
-
 static void do_source_work(uv_work_t *request)
 {
     struct peer *peer = request->data;
-    int rc = ERR_OK;
-    if (peer->task == SOURCE_CHECK)
-        check(peer);
-    else if (peer->task == SOURCE_ANSWER)
-        rc = answer(peer->station->store, buf_view(&peer->source.question), &peer->filled);
-    else
-        rc = feeder_fill(peer->feeder, SOURCE_FILL_SIZE, &peer->filled, &peer->all);
-    keep_result(peer, rc);
+    if (peer->source_job.work == SOURCE_CHECK)
+        peer->found = find_station(peer->agent, peer->source.hello.store_id);
+    struct station *station = peer->station ? peer->station : peer->found;
+    source_job_run(&peer->source_job, station ? station->store : NULL);
 }
 
-static void checked(struct peer *peer, int64_t now)
+static void checked(struct peer *peer)
 {
-    if (peer->verdict.judgement == JUDGE_REPAIR && !peer_may_repair(peer))
-        feeder_refuse(&peer->verdict, REFUSAL_NOT_READY, "too many repairs are under way here");
-    if (peer->verdict.judgement != JUDGE_REFUSE && !peer->ending &&
-        station_admit(peer->found, peer)) {
-        peer->station = peer->found;
-        /* Its answers may be as large as anything. */
-        peer->parser.most = FRAME_MAX_PAYLOAD;
-        log_info(peer->verdict.judgement == JUDGE_REPAIR ? "repair" : "follower",
-                 "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store),
-                 peer->source.name, (unsigned long long)peer->source.hello.position.modseq);
-    }
-    source_checked(&peer->source, &peer->verdict, now);
+    struct verdict *verdict = &peer->source_job.verdict;
+    if (verdict->judgement == JUDGE_REPAIR && !peer_may_repair(peer))
+        feeder_refuse(verdict, REFUSAL_NOT_READY, "too many repairs are under way here");
+    if (verdict->judgement == JUDGE_REFUSE || peer->ending || !station_admit(peer->found, peer))
+        return;
+    peer->station = peer->found;
+    /* Its answers may be as large as anything. */
+    peer->parser.most = FRAME_MAX_PAYLOAD;
+    log_info(verdict->judgement == JUDGE_REPAIR ? "repair" : "follower",
+             "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store), peer->source.name,
+             (unsigned long long)peer->source.hello.position.modseq);
 }
 
 static void source_work_done(uv_work_t *request, int status)
 {
     struct peer *peer = request->data;
-    int64_t now = agent_now(peer->agent);
-    int rc = take_result(peer);
     (void)status;
-    if (peer->task == SOURCE_CHECK)
-        checked(peer, now);
-    else if (peer->task == SOURCE_ANSWER)
-        source_answered(&peer->source, rc, buf_view(&peer->filled), now);
-    else
-        source_filled(&peer->source, rc, buf_view(&peer->filled), peer->all, now);
+    peer->working = false;
+    if (peer->source_job.work == SOURCE_CHECK)
+        checked(peer);
+    source_job_end(&peer->source_job, agent_now(peer->agent));
     peer_maybe_free(peer);
 }
 
 static void on_source_work(void *context, enum source_work work)
 {
     struct peer *peer = context;
-    if (work == SOURCE_TAKE_IN) {
+    source_job_begin(&peer->source_job, work);
+    if (work == SOURCE_TAKE_IN)
         peer_take_in(peer);
-        return;
-    }
-    buf_reset(&peer->filled);
-    if (work == SOURCE_FILL && peer->source.wants.size) {
-        /* What does not fit is asked for again by the follower's next search. */
-        (void)feeder_want(peer->feeder, buf_view(&peer->source.wants));
-        buf_reset(&peer->source.wants);
-    }
-    start_work(peer, (int)work, do_source_work, source_work_done);
+    else
+        start_work(peer, do_source_work, source_work_done);
 }
 
 static void on_acknowledged(void *context, struct position position)
@@ -278,50 +228,27 @@ static void on_acknowledged(void *context, struct position position)
 static void do_sink_work(uv_work_t *request)
 {
     struct peer *peer = request->data;
-    int rc;
-    if (peer->task == SINK_LOAD)
-        rc = receiver_hello(peer->receiver, &peer->hello);
-    else if (peer->task == SINK_APPLY)
-        rc = receiver_take(peer->receiver, peer->frames, &peer->taken);
-    else if (peer->task == SINK_ANSWER)
-        rc = answer(peer->station->store, peer->frames, &peer->filled);
-    else
-        rc = receiver_look(peer->receiver, &peer->missing, &peer->all);
-    keep_result(peer, rc);
+    sink_job_run(&peer->sink_job, peer->station->store);
 }
 
 static void sink_work_done(uv_work_t *request, int status)
 {
     struct peer *peer = request->data;
-    int64_t now = agent_now(peer->agent);
-    int rc = take_result(peer);
+    const struct station *station = peer->station;
     (void)status;
-    if (peer->task == SINK_LOAD) {
-        peer->hello.name = bytes_text(peer->station->name);
-        if (peer->hello.store_id == 0 && peer->station->wanted_store) {
-            peer->hello.store_id = peer->station->wanted_store;
-            peer->hello.position.chain = entry_chain_start(peer->hello.store_id);
-        }
-        sink_loaded(&peer->sink, rc, &peer->hello, now);
-    } else if (peer->task == SINK_APPLY) {
-        sink_applied(&peer->sink, rc, &peer->taken, now);
-    } else if (peer->task == SINK_ANSWER) {
-        sink_answered(&peer->sink, rc, buf_view(&peer->filled), now);
-    } else {
-        sink_looked(&peer->sink, rc, peer->missing, peer->all, now);
-    }
+    peer->working = false;
+    sink_job_end(&peer->sink_job, station->name, station->wanted_store, agent_now(peer->agent));
     peer_maybe_free(peer);
 }
 
 static void on_sink_work(void *context, enum sink_work work, struct bytes frames)
 {
     struct peer *peer = context;
-    peer->frames = frames;
-    buf_reset(&peer->filled);
+    sink_job_begin(&peer->sink_job, work, frames);
     if (work == SINK_EQUALISE)
         peer_equalise(peer);
     else
-        start_work(peer, (int)work, do_sink_work, sink_work_done);
+        start_work(peer, do_sink_work, sink_work_done);
 }
 
 static void on_answered(void *context, const struct answered *message)
@@ -346,14 +273,14 @@ static void on_caught_up(void *context)
 static void on_welcomed(void *context, const struct welcome *welcome)
 {
     struct peer *peer = context;
-    receiver_welcome(peer->receiver, welcome);
+    receiver_welcome(peer->sink_job.receiver, welcome);
     station_following(peer->station, welcome);
 }
 
-static const struct source_actions source_actions = {on_send, on_source_work, on_acknowledged,
-                                                     on_close, on_answered};
-static const struct sink_actions sink_actions = {on_send,     on_sink_work, on_welcomed, on_close,
-                                                 on_answered, on_repairing, on_caught_up};
+static const struct source_actions source_actions = {
+    {on_send, on_close, on_answered}, on_source_work, on_acknowledged};
+static const struct sink_actions sink_actions = {
+    {on_send, on_close, on_answered}, on_sink_work, on_welcomed, on_repairing, on_caught_up};
 
 static void give_frames(struct peer *peer)
 {
@@ -399,6 +326,8 @@ static struct peer *peer_new(struct agent *agent, bool is_source, bool is_pipe)
     }
     peer->agent = agent;
     peer->is_source = is_source;
+    peer->source_job.source = &peer->source;
+    peer->sink_job.sink = &peer->sink;
     peer->since = agent_now(agent);
     frame_parser_init(&peer->parser, is_source ? STRANGER_FRAME_MAX : FRAME_MAX_PAYLOAD);
     if (is_pipe)
@@ -474,7 +403,7 @@ int peer_dial(struct station *station, struct peer **out)
 {
     struct receiver *receiver;
     *out = NULL;
-    int rc = receiver_open(station->store, station->follow, &receiver);
+    int rc = receiver_open(station->store, station->upstream.follow, &receiver);
     if (rc)
         return rc;
     struct peer *peer = peer_new(station->agent, false, station->follow_fd >= 0);
@@ -483,7 +412,7 @@ int peer_dial(struct station *station, struct peer **out)
         return fail(ERR_NOMEM, "out of memory, or too many connections");
     }
     peer->station = station;
-    peer->receiver = receiver;
+    peer->sink_job.receiver = receiver;
     peer->connect.data = peer;
     *out = peer;
     if (peer->is_pipe) {
@@ -491,7 +420,7 @@ int peer_dial(struct station *station, struct peer **out)
         return ERR_OK;
     }
     int error = uv_tcp_connect(&peer->connect, &peer->tcp,
-                               (const struct sockaddr *)&station->upstream, on_connected);
+                               (const struct sockaddr *)&station->address, on_connected);
     if (error)
         break_off(peer, uv_strerror(error));
     return ERR_OK;

@@ -3,8 +3,6 @@
 #include "agent/agent.h"
 #include "agent/edge.h"
 #include "agent/log.h"
-#include "agent/make_equal.h"
-#include "agent/take_in.h"
 #include "base/err.h"
 
 #include <stdlib.h>
@@ -53,15 +51,11 @@ static void log_taken(const struct peer *peer, const struct plan *plan)
 static int run_take_in(void *context, const struct asker *asker)
 {
     struct peer *peer = context;
-    struct take_in options = {.slot = peer->source.name};
-    int rc = take_in(peer->station->store, asker, &options, &peer->plan);
-    if (rc)
-        return rc;
-    log_taken(peer, &peer->plan);
-    buf_reset(&peer->filled);
-    plan_encode(&peer->plan, &peer->filled);
+    int rc = source_job_take_in(&peer->source_job, peer->station->store, asker, &peer->plan);
+    if (rc == ERR_OK)
+        log_taken(peer, &peer->plan);
     plan_free(&peer->plan);
-    return peer->filled.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+    return rc;
 }
 
 static void ask_follower(void *context, struct bytes question)
@@ -74,7 +68,8 @@ static void taken(void *context, int rc)
 {
     struct peer *peer = context;
     end(peer);
-    source_taken(&peer->source, rc, buf_view(&peer->filled), agent_now(peer->agent));
+    source_job_result(&peer->source_job, rc);
+    source_job_end(&peer->source_job, agent_now(peer->agent));
     peer_maybe_free(peer);
 }
 
@@ -103,10 +98,7 @@ static int run_equalise(void *context, const struct asker *asker)
 {
     struct peer *peer = context;
     struct equal_report report = {.mailbox = log_equal, .arg = peer};
-    int rc = plan_decode(peer->frames, &peer->plan);
-    if (rc)
-        return rc;
-    rc = make_equal(peer->station->store, asker, &peer->plan, &report);
+    int rc = sink_job_equalise(&peer->sink_job, peer->station->store, asker, &peer->plan, &report);
     if (report.aside && peer->station->once) {
         free(peer->station->once->aside);
         peer->station->once->aside = report.aside;
@@ -129,7 +121,8 @@ static void equalised(void *context, int rc)
 {
     struct peer *peer = context;
     end(peer);
-    sink_equalised(&peer->sink, rc, agent_now(peer->agent));
+    sink_job_result(&peer->sink_job, rc);
+    sink_job_end(&peer->sink_job, "", 0, agent_now(peer->agent));
     peer_maybe_free(peer);
 }
 

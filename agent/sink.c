@@ -1,6 +1,5 @@
 #include "agent/sink.h"
 
-#include "agent/source.h"
 #include "base/err.h"
 
 #include <stdio.h>
@@ -11,51 +10,33 @@
 
 void sink_init(struct sink *sink, const struct sink_actions *actions, void *context, int64_t now)
 {
-    *sink = (struct sink){.actions = actions,
-                          .context = context,
-                          .heard = now,
-                          .said = now,
-                          .heartbeat = HEARTBEAT,
-                          .working = true};
+    *sink = (struct sink){
+        .actions = actions, .context = context, .heartbeat = HEARTBEAT, .working = true};
+    talk_init(&sink->talk, &actions->talk, context, now);
+    sink->talk.mute = true;
     actions->work(context, SINK_LOAD, bytes_of(NULL, 0));
 }
 
 void sink_free(struct sink *sink)
 {
+    talk_free(&sink->talk);
     buf_free(&sink->queued);
     buf_free(&sink->applying);
 }
 
 void sink_closed(struct sink *sink, const char *reason)
 {
-    if (sink->state == SINK_CLOSED)
-        return;
-    sink->state = SINK_CLOSED;
-    sink->actions->close(sink->context, reason);
+    talk_closed(&sink->talk, reason);
 }
 
 void sink_end(struct sink *sink, const char *reason)
 {
-    struct buf out = {0};
-    if (sink->state == SINK_CLOSED)
-        return;
-    if (sink->state != SINK_LOADING)
-        message_encode_bye(reason, &out);
-    if (!out.failed && out.size)
-        sink->actions->send(sink->context, buf_view(&out));
-    buf_free(&out);
-    sink_closed(sink, reason);
+    talk_end(&sink->talk, reason);
 }
 
-/* Sends and frees what was encoded. */
-static void send_buf(struct sink *sink, struct buf *out, int64_t now)
+static bool is(const struct sink *sink, enum sink_state state)
 {
-    sink->said = now;
-    if (out->failed)
-        sink_end(sink, "out of memory");
-    else
-        sink->actions->send(sink->context, buf_view(out));
-    buf_free(out);
+    return !sink->talk.closed && sink->state == state;
 }
 
 static void acknowledge(struct sink *sink, int64_t now)
@@ -63,7 +44,7 @@ static void acknowledge(struct sink *sink, int64_t now)
     struct buf out = {0};
     struct ack ack = {.position = sink->position, .consumed = sink->consumed};
     message_encode_ack(&ack, &out);
-    send_buf(sink, &out, now);
+    talk_send(&sink->talk, &out, now);
 }
 
 /* What does not fit is found again by the next search. */
@@ -82,7 +63,7 @@ static void ask(struct sink *sink, struct bytes guids, int64_t now)
         return;
     sink->outstanding += count;
     message_encode_want(bytes_of(guids.data, count * GUID_SIZE), &out);
-    send_buf(sink, &out, now);
+    talk_send(&sink->talk, &out, now);
 }
 
 static void start_apply(struct sink *sink)
@@ -97,7 +78,7 @@ static void start_apply(struct sink *sink)
 
 static void proceed(struct sink *sink)
 {
-    if (sink->state != SINK_TAILING || sink->working)
+    if (!is(sink, SINK_TAILING) || sink->working)
         return;
     if (sink->queued.size) {
         start_apply(sink);
@@ -113,7 +94,7 @@ void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t n
 {
     struct buf out = {0};
     sink->working = false;
-    if (sink->state != SINK_LOADING)
+    if (!is(sink, SINK_LOADING))
         return;
     if (rc) {
         sink_end(sink, err_message());
@@ -124,7 +105,8 @@ void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t n
     sink->position = sink->applied = hello->position;
     sink->digest = hello->digest;
     sink->state = SINK_GREETING;
-    send_buf(sink, &out, now);
+    sink->talk.mute = false;
+    talk_send(&sink->talk, &out, now);
 }
 
 static int take_refusal(struct sink *sink, struct bytes payload)
@@ -176,31 +158,15 @@ static int take_repair(struct sink *sink, struct bytes payload)
     return ERR_OK;
 }
 
-/* A question or a plan, which is kept while it is worked on. */
+/* A question or a plan. */
 static int start_repair_work(struct sink *sink, enum sink_work work, struct bytes payload)
 {
-    if (sink->working)
-        return fail(ERR_PROTOCOL, "a question before the last one was answered");
-    buf_reset(&sink->applying);
-    buf_put(&sink->applying, payload.data, payload.size);
-    if (sink->applying.failed)
-        return fail(ERR_NOMEM, "out of memory");
-    sink->working = true;
-    sink->state = work == SINK_EQUALISE ? SINK_EQUALISING : SINK_ANSWERING;
-    sink->actions->work(sink->context, work, buf_view(&sink->applying));
-    return ERR_OK;
-}
-
-static int take_answer(struct sink *sink, struct bytes payload)
-{
-    struct answered answer;
-    int rc = message_decode_answer(payload, &answer);
-    if (rc == ERR_OK && !sink->asking)
-        rc = fail(ERR_PROTOCOL, "an answer to no question");
+    int rc = talk_take_question(&sink->talk, payload, sink->working);
     if (rc)
         return rc;
-    sink->asking = false;
-    sink->actions->answered(sink->context, &answer);
+    sink->working = true;
+    sink->state = work == SINK_EQUALISE ? SINK_EQUALISING : SINK_ANSWERING;
+    sink->actions->work(sink->context, work, buf_view(&sink->talk.question));
     return ERR_OK;
 }
 
@@ -212,18 +178,6 @@ static int enqueue(struct sink *sink, struct bytes whole)
     if (sink->queued.size > sink->window + SLACK)
         return fail(ERR_PROTOCOL, "more was sent than may be under way");
     proceed(sink);
-    return ERR_OK;
-}
-
-static int take_bye(struct sink *sink, struct bytes payload)
-{
-    struct bytes reason;
-    char text[REASON_MAX + 1];
-    int rc = message_decode_bye(payload, &reason);
-    if (rc)
-        return rc;
-    message_plain(reason, text);
-    sink_closed(sink, text);
     return ERR_OK;
 }
 
@@ -244,27 +198,25 @@ static int take_frame(struct sink *sink, const struct frame *frame, int64_t now)
     if (sink->state == SINK_ANSWERING && frame->type == FRAME_PLAN)
         return start_repair_work(sink, SINK_EQUALISE, frame->payload);
     if (sink->state == SINK_EQUALISING && frame->type == FRAME_ANSWER)
-        return take_answer(sink, frame->payload);
+        return talk_take_answer(&sink->talk, frame->payload);
     if (sink->state != SINK_GREETING && sink->state != SINK_LOADING && frame->type == FRAME_PING)
         return message_decode_ping(frame->payload);
     if (frame->type == FRAME_BYE)
-        return take_bye(sink, frame->payload);
+        return talk_take_bye(&sink->talk, frame->payload);
     return fail(ERR_PROTOCOL, "a frame that does not belong here");
 }
 
 void sink_frame(struct sink *sink, const struct frame *frame, int64_t now)
 {
-    sink->heard = now;
-    if (sink->state == SINK_CLOSED)
-        return;
-    if (take_frame(sink, frame, now))
+    sink->talk.heard = now;
+    if (!sink->talk.closed && take_frame(sink, frame, now))
         sink_end(sink, err_message());
 }
 
 void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t now)
 {
     sink->working = false;
-    if (sink->state != SINK_TAILING)
+    if (!is(sink, SINK_TAILING))
         return;
     if (rc == ERR_OK && taken->answered > sink->outstanding)
         rc = fail(ERR_PROTOCOL, "content came that nobody had asked for");
@@ -281,7 +233,7 @@ void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t 
         sink_end(sink, "a mailbox does not hold what the journal says: it has to be repaired");
         return;
     }
-    if (sink->state == SINK_TAILING && taken->missed.size)
+    if (is(sink, SINK_TAILING) && taken->missed.size)
         ask(sink, taken->missed, now);
     proceed(sink);
 }
@@ -289,7 +241,7 @@ void sink_applied(struct sink *sink, int rc, const struct taken *taken, int64_t 
 void sink_looked(struct sink *sink, int rc, struct bytes missing, bool all, int64_t now)
 {
     sink->working = false;
-    if (sink->state != SINK_TAILING)
+    if (!is(sink, SINK_TAILING))
         return;
     if (rc) {
         sink_end(sink, err_message());
@@ -303,31 +255,22 @@ void sink_looked(struct sink *sink, int rc, struct bytes missing, bool all, int6
 
 void sink_answered(struct sink *sink, int rc, struct bytes answer, int64_t now)
 {
-    struct buf out = {0};
-    struct answered message = {.failed = rc != ERR_OK,
-                               .bytes = rc ? bytes_text(err_message()) : answer};
     sink->working = false;
-    if (sink->state != SINK_ANSWERING)
-        return;
-    message_encode_answer(&message, &out);
-    send_buf(sink, &out, now);
+    if (is(sink, SINK_ANSWERING))
+        talk_answer(&sink->talk, rc, answer, now);
 }
 
 void sink_ask(struct sink *sink, struct bytes question, int64_t now)
 {
-    struct buf out = {0};
-    if (sink->state != SINK_EQUALISING)
-        return;
-    sink->asking = true;
-    message_encode_ask(question, &out);
-    send_buf(sink, &out, now);
+    if (is(sink, SINK_EQUALISING))
+        talk_ask(&sink->talk, question, now);
 }
 
 void sink_equalised(struct sink *sink, int rc, int64_t now)
 {
     (void)now;
     sink->working = false;
-    if (sink->state != SINK_EQUALISING)
+    if (!is(sink, SINK_EQUALISING))
         return;
     if (rc) {
         sink_end(sink, err_message());
@@ -340,21 +283,19 @@ void sink_equalised(struct sink *sink, int rc, int64_t now)
 
 void sink_tick(struct sink *sink, int64_t now)
 {
-    if (sink->state == SINK_CLOSED)
+    if (sink->talk.closed)
         return;
-    if (now - sink->heard > 3 * sink->heartbeat) {
+    if (now - sink->talk.heard > 3 * sink->heartbeat) {
         sink_end(sink, "the upstream is silent");
         return;
     }
     bool repairing = sink->state == SINK_ANSWERING || sink->state == SINK_EQUALISING;
-    if (repairing && now - sink->said >= sink->heartbeat) {
-        struct buf out = {0};
-        message_encode_ping(&out);
-        send_buf(sink, &out, now);
-    }
+    bool quiet = now - sink->talk.said >= sink->heartbeat;
+    if (repairing && quiet)
+        talk_ping(&sink->talk, now);
     if (sink->state != SINK_TAILING)
         return;
-    if (now - sink->said >= sink->heartbeat)
+    if (quiet)
         acknowledge(sink, now);
     if (now - sink->looked >= LOOK_INTERVAL) {
         sink->looked = now;

@@ -12,11 +12,10 @@
 #ifndef SHIPLOG_AGENT_SINK_H
 #define SHIPLOG_AGENT_SINK_H
 
-#include "agent/message.h"
+#include "agent/talk.h"
 
-#define LOOK_INTERVAL                                                                              \
-    INT64_C(600000000) /* microseconds between two searches of missing content                     \
-                        */
+/* Microseconds between two searches of missing content. */
+#define LOOK_INTERVAL INT64_C(600000000)
 
 enum sink_work {
     SINK_LOAD,    /* this node's greeting. Answered by sink_loaded() */
@@ -29,42 +28,30 @@ enum sink_work {
 
 /* None of these may call back into the sink before it returns. */
 struct sink_actions {
-    void (*send)(void *context, struct bytes frames); /* copied */
-    /* For APPLY: `frames` are whole frames, valid until the answer. */
+    struct talk_actions talk;
+    /* `frames` (whole ones), a question or a plan are valid until the answer. */
     void (*work)(void *context, enum sink_work work, struct bytes frames);
     void (*welcomed)(void *context, const struct welcome *welcome);
-    void (*close)(void *context, const char *reason); /* after what was sent before is on its way */
-    /* What the upstream answers to sink_ask(); valid until it returns. */
-    void (*answered)(void *context, const struct answered *answer);
     void (*repairing)(void *context, const char *reason); /* a REPAIR came */
     /* All that the upstream had when it welcomed this node is here. May be called again. */
     void (*caught_up)(void *context);
 };
 
 /* ANSWERING: the upstream asks. EQUALISING: this side does. */
-enum sink_state {
-    SINK_LOADING,
-    SINK_GREETING,
-    SINK_TAILING,
-    SINK_ANSWERING,
-    SINK_EQUALISING,
-    SINK_CLOSED
-};
+enum sink_state { SINK_LOADING, SINK_GREETING, SINK_TAILING, SINK_ANSWERING, SINK_EQUALISING };
 
 struct sink {
+    struct talk talk;
     const struct sink_actions *actions;
     void *context;
-    enum sink_state state;
+    enum sink_state state; /* the last one, when the talk is closed */
     bool working;
-    struct buf queued;   /* frames that wait */
-    struct buf applying; /* frames that are being taken in */
-    uint64_t consumed;   /* bytes of frames */
-    int64_t heard;       /* when the upstream was heard last */
-    int64_t said;
+    struct buf queued;    /* frames that wait */
+    struct buf applying;  /* frames that are being taken in */
+    uint64_t consumed;    /* bytes of frames */
     bool looking;         /* the search for missing content is not through */
     int64_t looked;       /* when it was begun last */
     uint64_t outstanding; /* GUIDs asked for and not answered yet */
-    bool asking;          /* a question of a repair is under way */
     bool master;          /* this node is one, and only asks whether it still is */
     bool refused;
     enum refusal refusal;

@@ -8,44 +8,29 @@
 void source_init(struct source *source, const struct source_actions *actions, void *context,
                  int64_t now)
 {
-    *source = (struct source){.actions = actions, .context = context, .heard = now, .said = now};
+    *source = (struct source){.actions = actions, .context = context};
+    talk_init(&source->talk, &actions->talk, context, now);
 }
 
 void source_free(struct source *source)
 {
+    talk_free(&source->talk);
     buf_free(&source->wants);
-    buf_free(&source->question);
 }
 
 void source_closed(struct source *source, const char *reason)
 {
-    if (source->state == SOURCE_CLOSED)
-        return;
-    source->state = SOURCE_CLOSED;
-    source->actions->close(source->context, reason);
+    talk_closed(&source->talk, reason);
 }
 
 void source_end(struct source *source, const char *reason)
 {
-    struct buf out = {0};
-    if (source->state == SOURCE_CLOSED)
-        return;
-    message_encode_bye(reason, &out);
-    if (!out.failed)
-        source->actions->send(source->context, buf_view(&out));
-    buf_free(&out);
-    source_closed(source, reason);
+    talk_end(&source->talk, reason);
 }
 
-/* Sends and frees what was encoded. */
-static void send_buf(struct source *source, struct buf *out, int64_t now)
+static bool is(const struct source *source, enum source_state state)
 {
-    source->said = now;
-    if (out->failed)
-        source_end(source, "out of memory");
-    else
-        source->actions->send(source->context, buf_view(out));
-    buf_free(out);
+    return !source->talk.closed && source->state == state;
 }
 
 static void start(struct source *source, enum source_work work)
@@ -57,7 +42,7 @@ static void start(struct source *source, enum source_work work)
 static void proceed(struct source *source)
 {
     bool room = source->sent - source->consumed < SOURCE_WINDOW;
-    if (source->state == SOURCE_TAILING && !source->working && source->news && room) {
+    if (is(source, SOURCE_TAILING) && !source->working && source->news && room) {
         source->news = false;
         start(source, SOURCE_FILL);
     }
@@ -117,39 +102,10 @@ static int on_want(struct source *source, struct bytes payload)
 
 static int on_ask(struct source *source, struct bytes payload)
 {
-    if (source->working)
-        return fail(ERR_PROTOCOL, "a question before the last one was answered");
-    buf_reset(&source->question);
-    buf_put(&source->question, payload.data, payload.size);
-    if (source->question.failed)
-        return fail(ERR_NOMEM, "out of memory");
-    start(source, SOURCE_ANSWER);
-    return ERR_OK;
-}
-
-static int on_answer(struct source *source, struct bytes payload)
-{
-    struct answered answer;
-    int rc = message_decode_answer(payload, &answer);
-    if (rc == ERR_OK && !source->asking)
-        rc = fail(ERR_PROTOCOL, "an answer to no question");
-    if (rc)
-        return rc;
-    source->asking = false;
-    source->actions->answered(source->context, &answer);
-    return ERR_OK;
-}
-
-static int take_bye(struct source *source, struct bytes payload)
-{
-    struct bytes reason;
-    char text[REASON_MAX + 1];
-    int rc = message_decode_bye(payload, &reason);
-    if (rc)
-        return rc;
-    message_plain(reason, text);
-    source_closed(source, text);
-    return ERR_OK;
+    int rc = talk_take_question(&source->talk, payload, source->working);
+    if (rc == ERR_OK)
+        start(source, SOURCE_ANSWER);
+    return rc;
 }
 
 /* A follower greets at first, and again when it has become equal. */
@@ -169,20 +125,20 @@ static int take_frame(struct source *source, const struct frame *frame)
     if (source->state == SOURCE_TAILING && frame->type == FRAME_WANT)
         return on_want(source, frame->payload);
     if (source->state == SOURCE_TAKING_IN && frame->type == FRAME_ANSWER)
-        return on_answer(source, frame->payload);
+        return talk_take_answer(&source->talk, frame->payload);
     if (source->state == SOURCE_EQUALISING && frame->type == FRAME_ASK)
         return on_ask(source, frame->payload);
     if (greeted && frame->type == FRAME_PING)
         return message_decode_ping(frame->payload);
     if (greeted && frame->type == FRAME_BYE)
-        return take_bye(source, frame->payload);
+        return talk_take_bye(&source->talk, frame->payload);
     return fail(ERR_PROTOCOL, "a frame that does not belong here");
 }
 
 void source_frame(struct source *source, const struct frame *frame, int64_t now)
 {
-    source->heard = now;
-    if (source->state != SOURCE_CLOSED && take_frame(source, frame))
+    source->talk.heard = now;
+    if (!source->talk.closed && take_frame(source, frame))
         source_end(source, err_message());
 }
 
@@ -191,7 +147,7 @@ static void refuse(struct source *source, const struct verdict *verdict, int64_t
     struct buf out = {0};
     struct refuse refuse = {.why = verdict->why, .text = bytes_text(verdict->text)};
     message_encode_refuse(&refuse, &out);
-    send_buf(source, &out, now);
+    talk_send(&source->talk, &out, now);
     source_closed(source, verdict->text);
 }
 
@@ -201,26 +157,22 @@ static void begin_repair(struct source *source, const struct verdict *verdict, i
     message_encode_repair(verdict->text, &out);
     source->repairs++;
     source->state = SOURCE_TAKING_IN;
-    send_buf(source, &out, now);
-    if (source->state == SOURCE_TAKING_IN)
+    talk_send(&source->talk, &out, now);
+    if (is(source, SOURCE_TAKING_IN))
         start(source, SOURCE_TAKE_IN);
 }
 
 void source_ask(struct source *source, struct bytes question, int64_t now)
 {
-    struct buf out = {0};
-    if (source->state != SOURCE_TAKING_IN)
-        return;
-    source->asking = true;
-    message_encode_ask(question, &out);
-    send_buf(source, &out, now);
+    if (is(source, SOURCE_TAKING_IN))
+        talk_ask(&source->talk, question, now);
 }
 
 void source_taken(struct source *source, int rc, struct bytes plan, int64_t now)
 {
     struct buf out = {0};
     source->working = false;
-    if (source->state != SOURCE_TAKING_IN)
+    if (!is(source, SOURCE_TAKING_IN))
         return;
     if (rc == ERR_REFUSED) {
         struct verdict verdict = {.why = REFUSAL_OTHER};
@@ -234,26 +186,21 @@ void source_taken(struct source *source, int rc, struct bytes plan, int64_t now)
     }
     message_encode_plan(plan, &out);
     source->state = SOURCE_EQUALISING;
-    send_buf(source, &out, now);
+    talk_send(&source->talk, &out, now);
 }
 
 void source_answered(struct source *source, int rc, struct bytes answer, int64_t now)
 {
-    struct buf out = {0};
-    struct answered message = {.failed = rc != ERR_OK,
-                               .bytes = rc ? bytes_text(err_message()) : answer};
     source->working = false;
-    if (source->state != SOURCE_EQUALISING)
-        return;
-    message_encode_answer(&message, &out);
-    send_buf(source, &out, now);
+    if (is(source, SOURCE_EQUALISING))
+        talk_answer(&source->talk, rc, answer, now);
 }
 
 void source_checked(struct source *source, const struct verdict *verdict, int64_t now)
 {
     struct buf out = {0};
     source->working = false;
-    if (source->state != SOURCE_CHECKING)
+    if (!is(source, SOURCE_CHECKING))
         return;
     if (verdict->judgement == JUDGE_REFUSE) {
         refuse(source, verdict, now);
@@ -271,8 +218,8 @@ void source_checked(struct source *source, const struct verdict *verdict, int64_
     source->state = SOURCE_TAILING;
     source->acknowledged = source->hello.position;
     source->news = true;
-    send_buf(source, &out, now);
-    if (source->state != SOURCE_TAILING)
+    talk_send(&source->talk, &out, now);
+    if (!is(source, SOURCE_TAILING))
         return;
     source->actions->acknowledged(source->context, source->acknowledged);
     proceed(source);
@@ -281,7 +228,7 @@ void source_checked(struct source *source, const struct verdict *verdict, int64_
 void source_filled(struct source *source, int rc, struct bytes frames, bool all, int64_t now)
 {
     source->working = false;
-    if (source->state != SOURCE_TAILING)
+    if (!is(source, SOURCE_TAILING))
         return;
     if (rc) {
         source_end(source, err_message());
@@ -289,8 +236,8 @@ void source_filled(struct source *source, int rc, struct bytes frames, bool all,
     }
     if (frames.size) {
         source->sent += frames.size;
-        source->said = now;
-        source->actions->send(source->context, frames);
+        source->talk.said = now;
+        source->actions->talk.send(source->context, frames);
     }
     source->news |= !all;
     proceed(source);
@@ -304,13 +251,10 @@ void source_changed(struct source *source)
 
 void source_tick(struct source *source, int64_t now)
 {
-    struct buf out = {0};
-    if (source->state == SOURCE_CLOSED)
+    if (source->talk.closed)
         return;
-    if (now - source->heard > SILENCE) {
+    if (now - source->talk.heard > SILENCE)
         source_end(source, "the follower is silent");
-    } else if (source->state != SOURCE_WAITING && now - source->said >= HEARTBEAT) {
-        message_encode_ping(&out);
-        send_buf(source, &out, now);
-    }
+    else if (source->state != SOURCE_WAITING && now - source->talk.said >= HEARTBEAT)
+        talk_ping(&source->talk, now);
 }

@@ -11,29 +11,20 @@
 #ifndef SHIPLOG_AGENT_SOURCE_H
 #define SHIPLOG_AGENT_SOURCE_H
 
-#include "agent/message.h"
-
-#define SOURCE_WINDOW (2u << 20)         /* bytes that may be under way to a follower */
-#define SOURCE_FILL_SIZE (256u << 10)    /* bytes of frames that are made in one go, about */
-#define SOURCE_WANTS_MAX (4u * WANT_MAX) /* GUIDs that a follower may wait for */
-#define HEARTBEAT INT64_C(5000000)       /* microseconds */
-#define SILENCE INT64_C(15000000)        /* microseconds of it that end a connection */
+#include "agent/talk.h"
 
 enum source_work {
     SOURCE_CHECK,   /* may source->hello be fed? Answered by source_checked() */
     SOURCE_FILL,    /* about SOURCE_FILL_SIZE bytes of frames. Answered by source_filled() */
     SOURCE_TAKE_IN, /* agent/take_in.h. Answered by source_taken() */
-    SOURCE_ANSWER   /* source->question. Answered by source_answered() */
+    SOURCE_ANSWER   /* source->talk.question. Answered by source_answered() */
 };
 
 /* None of these may call back into the source before it returns. */
 struct source_actions {
-    void (*send)(void *context, struct bytes frames); /* copied */
+    struct talk_actions talk;
     void (*work)(void *context, enum source_work work);
     void (*acknowledged)(void *context, struct position position);
-    void (*close)(void *context, const char *reason); /* after what was sent before is on its way */
-    /* What the follower answers to source_ask(); valid until it returns. */
-    void (*answered)(void *context, const struct answered *answer);
 };
 
 /* TAKING_IN: this side asks. EQUALISING: the follower does. */
@@ -42,25 +33,21 @@ enum source_state {
     SOURCE_CHECKING,
     SOURCE_TAILING,
     SOURCE_TAKING_IN,
-    SOURCE_EQUALISING,
-    SOURCE_CLOSED
+    SOURCE_EQUALISING
 };
 
 struct source {
+    struct talk talk;
     const struct source_actions *actions;
     void *context;
-    enum source_state state;
+    enum source_state state; /* the last one, when the talk is closed */
     bool working;
-    bool news;         /* there may be more than was sent */
-    uint64_t sent;     /* bytes of ENTRIES and CONTENT frames */
-    uint64_t consumed; /* of these, by the follower */
-    int64_t heard;     /* when the follower was heard last */
-    int64_t said;
+    bool news;                    /* there may be more than was sent */
+    uint64_t sent;                /* bytes of ENTRIES and CONTENT frames */
+    uint64_t consumed;            /* of these, by the follower */
     struct hello hello;           /* its name points to `name` */
     char name[PEER_NAME_MAX + 1]; /* the follower's; its node id in digits when it gave none */
     struct buf wants;             /* GUIDs asked for and not given to a FILL yet */
-    struct buf question;          /* that is being answered */
-    bool asking;                  /* a question of this side's is under way */
     unsigned repairs;             /* that were begun on this connection */
     struct position acknowledged;
 };

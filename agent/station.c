@@ -27,14 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POLL_INTERVAL 200u       /* milliseconds */
-#define SLOT_INTERVAL 10000u     /* milliseconds */
-#define AWAITED INT64_C(1000000) /* microseconds for which one who waits is taken to wait on */
-#define KEEP_INTERVAL 10000u     /* milliseconds */
-#define REDIAL_FIRST 50u         /* milliseconds */
-#define REDIAL_MOST 5000u        /* milliseconds */
-#define LASTING                                                                                    \
-    INT64_C(1000000) /* microseconds of following after which the pause is short again */
+#define POLL_INTERVAL 200u            /* milliseconds */
+#define KEEP_INTERVAL 10000u          /* milliseconds */
 #define TELL_AGAIN INT64_C(600000000) /* microseconds before the same trouble is logged again */
 
 /* What the followers may have, and what this store may follow. */
@@ -42,21 +36,25 @@
 static int take_options(struct station *station, const struct agent_store *options)
 {
     const char *name = options->name ? options->name : "";
-    if (strlen(name) >= sizeof station->name)
-        return fail(ERR_INVALID, "a name of more than %u bytes", PEER_NAME_MAX);
-    if (!options->follow_by_fd)
-        snprintf(station->name, sizeof station->name, "%s", name);
-    station->follow_fd = options->follow_by_fd ? options->follow_fd : -1;
+    const char *follow = options->follow ? options->follow : "";
+    station->follow_fd = -1;
     station->wanted_store = options->wanted_store;
     station->once = options->once;
-    if (options->follow_by_fd)
-        snprintf(station->follow, sizeof station->follow, "%s", options->name ? options->name : "");
-    if (!options->follow)
-        return ERR_OK;
-    if (strlen(options->follow) >= sizeof station->follow)
+    station->beside = options->beside;
+    if (options->follow_by_fd) {
+        station->follow_fd = options->follow_fd;
+        follow = name;
+        name = "";
+    }
+    if (strlen(name) >= sizeof station->name)
+        return fail(ERR_INVALID, "a name of more than %u bytes", PEER_NAME_MAX);
+    if (strlen(follow) >= sizeof station->upstream.follow)
         return fail(ERR_INVALID, "an address of more than %u bytes", PEER_MAX_SIZE);
-    snprintf(station->follow, sizeof station->follow, "%s", options->follow);
-    return agent_check_address(station->agent, options->follow, &station->upstream);
+    snprintf(station->name, sizeof station->name, "%s", name);
+    upstream_init(&station->upstream, follow);
+    return !options->follow_by_fd && *follow
+               ? agent_check_address(station->agent, follow, &station->address)
+               : ERR_OK;
 }
 
 /* An agent that was killed left its followers as connected. */
@@ -104,9 +102,7 @@ int station_open(struct agent *agent, const struct agent_store *options, struct 
         return fail(ERR_NOMEM, "out of memory");
     station->agent = agent;
     station->store = options->store;
-    station->pause = REDIAL_FIRST;
     int rc = take_options(station, options);
-    station->beside = options->beside;
     if (rc == ERR_OK && !station->beside)
         rc = wake_open(store_db(station->store), &station->wake);
     if (rc) {
@@ -142,36 +138,22 @@ static void dial(uv_timer_t *timer);
 /* Roles change by command: a node that was promoted stops following, one that was demoted follows
  * whom it was told to. */
 
-static int get_duty(struct tx *tx, void *arg)
-{
-    struct station *station = arg;
-    station->role = tx_node(tx)->role;
-    station->fence = tx_node(tx)->fence;
-    snprintf(station->master, sizeof station->master, "%s", tx_node(tx)->master);
-    return ERR_OK;
-}
-
 static void do_look(uv_work_t *request)
 {
     struct station *station = request->data;
-    (void)store_read(station->store, get_duty, station);
+    (void)upstream_look(station->store, &station->duty);
 }
 
-/* Whom the store names is followed, when that is an address: from the start, unless somebody was
- * named there, and whenever it changes. */
-static void take_master(struct station *station)
+/* Whom the store names is followed, when that is an address. */
+static void take_duty(struct station *station)
 {
+    const char *master = station->duty.master;
     struct sockaddr_storage address;
-    bool changed = strcmp(station->known_master, station->master) != 0;
-    bool named_at_start = !station->known && station->follow[0];
-    snprintf(station->known_master, sizeof station->known_master, "%s", station->master);
-    station->known = true;
-    if (!changed || named_at_start || station->role != ROLE_REPLICA ||
-        strcmp(station->master, station->follow) == 0 ||
-        agent_check_address(station->agent, station->master, &address) != ERR_OK)
+    if (!upstream_take_duty(&station->upstream, &station->duty) ||
+        agent_check_address(station->agent, master, &address) != ERR_OK)
         return;
-    snprintf(station->follow, sizeof station->follow, "%s", station->master);
-    station->upstream = address;
+    upstream_follow(&station->upstream, master);
+    station->address = address;
     if (station->sink)
         peer_end(station->sink, "another upstream is to be followed");
 }
@@ -183,11 +165,11 @@ static void looked(uv_work_t *request, int status)
     station->looking = false;
     if (station->agent->stopping)
         return;
-    take_master(station);
-    bool promoted = station->role == ROLE_MASTER && station->fence == FENCE_NONE;
-    if (promoted && station->sink && station->welcomed)
+    take_duty(station);
+    if (station->sink && upstream_is_over(&station->upstream))
         peer_end(station->sink, "this node was promoted");
-    if (station->follow[0] && !station->sink && !uv_is_active((uv_handle_t *)&station->redial))
+    if (station->upstream.follow[0] && !station->sink &&
+        !uv_is_active((uv_handle_t *)&station->redial))
         uv_timer_start(&station->redial, dial, 0, 0);
 }
 
@@ -256,50 +238,10 @@ static void on_poll(uv_timer_t *timer)
 
 /* Followers. */
 
-static struct mooring *find_mooring(struct station *station, const char *name)
-{
-    for (size_t i = 0; i < station->mooring_count; i++)
-        if (strcmp(station->moorings[i].slot.name, name) == 0)
-            return &station->moorings[i];
-    return NULL;
-}
-
-static struct mooring *add_mooring(struct station *station, const char *name)
-{
-    struct mooring *moorings =
-        realloc(station->moorings, (station->mooring_count + 1) * sizeof *moorings);
-    if (!moorings)
-        return NULL;
-    station->moorings = moorings;
-    struct mooring *mooring = &moorings[station->mooring_count++];
-    *mooring = (struct mooring){0};
-    snprintf(mooring->slot.name, sizeof mooring->slot.name, "%s", name);
-    return mooring;
-}
-
-/* Those that are written and whose followers are away need not be remembered here. */
-static void forget_moorings(struct station *station)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < station->mooring_count; i++)
-        if (station->moorings[i].dirty || station->moorings[i].slot.connected)
-            station->moorings[kept++] = station->moorings[i];
-    station->mooring_count = kept;
-}
-
-static int write_slots(struct tx *tx, void *arg)
-{
-    const struct station *station = arg;
-    int rc = ERR_OK;
-    for (size_t i = 0; i < station->to_save_count && rc == ERR_OK; i++)
-        rc = slot_put(tx_db(tx), &station->to_save[i]);
-    return rc;
-}
-
 static void do_save(uv_work_t *request)
 {
     struct station *station = request->data;
-    station->save_failed = store_maintain(station->store, write_slots, station) != ERR_OK;
+    station->save_failed = moorings_write(&station->moorings, station->store) != ERR_OK;
     if (station->save_failed)
         log_warning("slots-not-written", "store=%s reason=\"%s\"", store_path(station->store),
                     err_message());
@@ -307,57 +249,29 @@ static void do_save(uv_work_t *request)
 
 static void on_save(uv_timer_t *timer);
 
-/* Unless that is due sooner anyway. */
+/* Unless that is due sooner anyway. UINT64_MAX: never. */
 static void save_within(struct station *station, uint64_t milliseconds)
 {
     const uv_handle_t *saver = (const uv_handle_t *)&station->saver;
-    if (station->agent->stopping)
+    if (station->agent->stopping || milliseconds == UINT64_MAX)
         return;
     if (!uv_is_active(saver) || uv_timer_get_due_in(&station->saver) > milliseconds)
         uv_timer_start(&station->saver, on_save, milliseconds, 0);
 }
 
-static bool is_awaited(const struct station *station)
-{
-    return agent_now(station->agent) < station->awaited;
-}
-
 /* At once. Whether there is anything to save. */
 static bool save_dirty(struct station *station)
 {
-    bool dirty = false;
-    for (size_t i = 0; i < station->mooring_count; i++)
-        dirty = dirty || station->moorings[i].dirty;
+    bool dirty = moorings_dirty(&station->moorings);
     if (dirty)
         save_within(station, 0);
     return dirty;
 }
 
-/* Somebody waits for what the followers acknowledge: it is written as it comes, for a moment. */
 static void await_followers(struct station *station)
 {
-    station->awaited = agent_now(station->agent) + AWAITED;
+    moorings_await(&station->moorings, agent_now(station->agent));
     save_dirty(station);
-}
-
-static bool collect_dirty(struct station *station)
-{
-    station->to_save_count = 0;
-    station->to_save = calloc(station->mooring_count + 1, sizeof *station->to_save);
-    for (size_t i = 0; station->to_save && i < station->mooring_count; i++) {
-        struct mooring *mooring = &station->moorings[i];
-        if (mooring->dirty)
-            station->to_save[station->to_save_count++] = mooring->slot;
-        mooring->dirty = false;
-    }
-    return station->to_save_count > 0;
-}
-
-static void release_saved(struct station *station)
-{
-    free(station->to_save);
-    station->to_save = NULL;
-    station->to_save_count = 0;
 }
 
 static void keep(struct station *station);
@@ -365,18 +279,9 @@ static void keep(struct station *station);
 static void saved(uv_work_t *request, int status)
 {
     struct station *station = request->data;
+    int64_t now = agent_now(station->agent);
     (void)status;
-    for (size_t i = 0; station->save_failed && i < station->to_save_count; i++) {
-        struct mooring *mooring = find_mooring(station, station->to_save[i].name);
-        if (mooring)
-            mooring->dirty = true;
-    }
-    if (station->save_failed)
-        save_within(station, SLOT_INTERVAL);
-    release_saved(station);
-    forget_moorings(station);
-    if (is_awaited(station) && !station->save_failed)
-        save_dirty(station);
+    save_within(station, moorings_saved(&station->moorings, station->save_failed, now));
     if (station->keep_next)
         keep(station);
 }
@@ -384,14 +289,10 @@ static void saved(uv_work_t *request, int status)
 static void on_save(uv_timer_t *timer)
 {
     struct station *station = timer->data;
-    if (station->to_save) {
+    if (station->moorings.to_save)
         save_within(station, POLL_INTERVAL);
-        return;
-    }
-    if (collect_dirty(station))
+    else if (moorings_collect(&station->moorings))
         uv_queue_work(&station->agent->loop, &station->save_work, do_save, saved);
-    else
-        release_saved(station);
 }
 
 bool station_admit(struct station *station, struct peer *peer)
@@ -401,8 +302,8 @@ bool station_admit(struct station *station, struct peer *peer)
             strcmp(other->source.name, peer->source.name) != 0)
             continue;
         if (other->source.hello.node_id != peer->source.hello.node_id) {
-            feeder_refuse(&peer->verdict, REFUSAL_NAME, "another follower bears the name %s",
-                          peer->source.name);
+            feeder_refuse(&peer->source_job.verdict, REFUSAL_NAME,
+                          "another follower bears the name %s", peer->source.name);
             return false;
         }
         /* It has come back before its end was noticed. */
@@ -415,27 +316,14 @@ bool station_admit(struct station *station, struct peer *peer)
 
 void station_acknowledged(struct station *station, const char *name, struct position position)
 {
-    struct mooring *mooring = find_mooring(station, name);
-    if (!mooring)
-        mooring = add_mooring(station, name);
-    if (!mooring)
-        return;
-    bool came = !mooring->slot.connected;
-    mooring->slot.position = position;
-    mooring->slot.time = times_now();
-    mooring->slot.connected = true;
-    mooring->dirty = true;
-    save_within(station, came || is_awaited(station) ? 0 : SLOT_INTERVAL);
+    save_within(station, moorings_acknowledged(&station->moorings, name, position,
+                                               agent_now(station->agent), times_now()));
 }
 
 void station_follower_gone(struct station *station, const char *name)
 {
-    struct mooring *mooring = find_mooring(station, name);
-    if (!mooring)
-        return;
-    mooring->slot.connected = false;
-    mooring->dirty = true;
-    save_within(station, 0);
+    if (moorings_gone(&station->moorings, name))
+        save_within(station, 0);
 }
 
 /* The window. */
@@ -526,7 +414,7 @@ static void note_trouble(struct station *station, const char *reason)
         return;
     station->told = now;
     log_warning("upstream-gone", "store=%s upstream=%s reason=\"%s\"", store_path(station->store),
-                station->follow, reason);
+                station->upstream.follow, reason);
 }
 
 static void dial(uv_timer_t *timer)
@@ -538,16 +426,13 @@ static void dial(uv_timer_t *timer)
     station_upstream_freed(station);
 }
 
-/* With jitter, so that many followers do not come back at once. */
 static void dial_later(struct station *station)
 {
-    uint64_t jitter;
-    uint64_t half = station->pause / 2;
+    uint64_t random;
     if (station->agent->stopping)
         return;
-    hash_random(&jitter, sizeof jitter);
-    uv_timer_start(&station->redial, dial, half + jitter % (half + 1), 0);
-    station->pause = station->pause * 2 < REDIAL_MOST ? station->pause * 2 : REDIAL_MOST;
+    hash_random(&random, sizeof random);
+    uv_timer_start(&station->redial, dial, upstream_pause(&station->upstream, random), 0);
 }
 
 void station_repairing(struct station *station, const char *reason)
@@ -558,7 +443,7 @@ void station_repairing(struct station *station, const char *reason)
         return;
     }
     log_warning("repair", "store=%s upstream=%s reason=\"%s\"", store_path(station->store),
-                station->follow, reason);
+                station->upstream.follow, reason);
 }
 
 /* One pass is through. */
@@ -578,7 +463,7 @@ void station_caught_up(struct station *station)
 void station_following(struct station *station, const struct welcome *welcome)
 {
     station->trouble[0] = '\0';
-    station->welcomed = agent_now(station->agent);
+    upstream_welcomed(&station->upstream, agent_now(station->agent));
     uint64_t behind = welcome->last.modseq - station->sink->sink.position.modseq;
     if (station->once) {
         if (behind && station->once->tier == SYNC_NONE)
@@ -590,8 +475,8 @@ void station_following(struct station *station, const struct welcome *welcome)
         return;
     }
     log_info("following", "store=%s upstream=%s node=%016llx behind=%llu",
-             store_path(station->store), station->follow, (unsigned long long)welcome->node_id,
-             (unsigned long long)behind);
+             store_path(station->store), station->upstream.follow,
+             (unsigned long long)welcome->node_id, (unsigned long long)behind);
 }
 
 static void do_fence(uv_work_t *request)
@@ -614,7 +499,7 @@ static void fenced(uv_work_t *request, int status)
 
 void station_fence(struct station *station)
 {
-    if (station->fencing || station->fence == FENCE_EPOCH || station->agent->stopping)
+    if (station->fencing || station->upstream.duty.fence == FENCE_EPOCH || station->agent->stopping)
         return;
     station->fencing = true;
     uv_queue_work(&station->agent->loop, &station->fence_work, do_fence, fenced);
@@ -622,9 +507,7 @@ void station_fence(struct station *station)
 
 void station_upstream_gone(struct station *station, const char *reason)
 {
-    if (station->welcomed && agent_now(station->agent) - station->welcomed >= LASTING)
-        station->pause = REDIAL_FIRST;
-    station->welcomed = 0;
+    upstream_gone(&station->upstream, agent_now(station->agent));
     if (station->once) {
         station->once->refused = station->sink && station->sink->sink.refused;
         if (!station->once->done)
@@ -660,7 +543,7 @@ void station_start(struct station *station)
     if (!station->beside)
         uv_poll_start(&station->waker, UV_READABLE, on_wake);
     uv_timer_start(&station->keeper, on_keep, 0, KEEP_INTERVAL);
-    if (station->follow[0] || station->follow_fd >= 0)
+    if (station->upstream.follow[0] || station->follow_fd >= 0)
         uv_timer_start(&station->redial, dial, 0, 0);
     if (!station->once)
         look(station);
@@ -678,12 +561,11 @@ void station_stop(struct station *station)
 
 void station_close(struct station *station)
 {
-    if (collect_dirty(station) && store_maintain(station->store, write_slots, station))
+    if (moorings_collect(&station->moorings) && moorings_write(&station->moorings, station->store))
         log_warning("slots-not-written", "store=%s reason=\"%s\"", store_path(station->store),
                     err_message());
-    release_saved(station);
     if (!station->beside)
         wake_close(&station->wake);
-    free(station->moorings);
+    moorings_free(&station->moorings);
     free(station);
 }

@@ -1,7 +1,6 @@
 /* The follower's side without a socket: what it sends is kept, and work stays open until the test
  * answers it. */
 #include "agent/sink.h"
-#include "agent/source.h"
 #include "base/err.h"
 
 #include <setjmp.h>
@@ -82,8 +81,8 @@ static void on_caught_up(void *context)
     stage->caught_up++;
 }
 
-static const struct sink_actions actions = {on_send,     on_work,      on_welcomed, on_close,
-                                            on_answered, on_repairing, on_caught_up};
+static const struct sink_actions actions = {
+    {on_send, on_close, on_answered}, on_work, on_welcomed, on_repairing, on_caught_up};
 
 static void set_up(struct stage *stage)
 {
@@ -189,7 +188,7 @@ static void assert_ended(struct stage *stage, const char *reason)
     assert_int_equal(stage->closes, 1);
     assert_non_null(strstr(stage->reason, reason));
     assert_true(bytes_equal(frame.payload, bytes_text(stage->reason)));
-    assert_int_equal(stage->sink.state, SINK_CLOSED);
+    assert_true(stage->sink.talk.closed);
 }
 
 static void assert_ack(struct stage *stage, uint64_t modseq, uint64_t consumed)

@@ -62,8 +62,8 @@ static void on_answered(void *context, const struct answered *answer)
     stage->answers++;
 }
 
-static const struct source_actions actions = {on_send, on_work, on_acknowledged, on_close,
-                                              on_answered};
+static const struct source_actions actions = {
+    {on_send, on_close, on_answered}, on_work, on_acknowledged};
 
 static void set_up(struct stage *stage)
 {
@@ -166,7 +166,7 @@ static void assert_ended(struct stage *stage, const char *reason)
     assert_int_equal(stage->closes, 1);
     assert_non_null(strstr(stage->reason, reason));
     assert_true(bytes_equal(frame.payload, bytes_text(stage->reason)));
-    assert_int_equal(stage->source.state, SOURCE_CLOSED);
+    assert_true(stage->source.talk.closed);
 }
 
 static void a_greeting_is_checked_and_answered_by_a_welcome(void **state)

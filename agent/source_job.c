@@ -1,0 +1,90 @@
+#include "agent/source_job.h"
+
+#include "agent/answer.h"
+#include "agent/take_in.h"
+#include "base/err.h"
+
+#include <stdio.h>
+
+#define REPAIRS_MOST 3u /* on one connection */
+
+void source_job_free(struct source_job *job)
+{
+    feeder_close(job->feeder);
+    buf_free(&job->made);
+}
+
+void source_job_begin(struct source_job *job, enum source_work work)
+{
+    struct buf *wants = &job->source->wants;
+    job->work = work;
+    job->rc = ERR_OK;
+    buf_reset(&job->made);
+    if (work == SOURCE_FILL && wants->size) {
+        /* What does not fit is asked for again by the follower's next search. */
+        (void)feeder_want(job->feeder, buf_view(wants));
+        buf_reset(wants);
+    }
+}
+
+static void check(struct source_job *job, struct store *store)
+{
+    const struct hello *hello = &job->source->hello;
+    struct verdict *verdict = &job->verdict;
+    unsigned repairs = job->source->repairs;
+    if (!store) {
+        feeder_refuse(verdict, REFUSAL_STORE, "no such store here");
+        return;
+    }
+    feeder_check(store, hello, repairs > 0, verdict);
+    if (verdict->judgement == JUDGE_REPAIR && repairs >= REPAIRS_MOST)
+        feeder_refuse(verdict, REFUSAL_OTHER, "it was repaired %u times, and still cannot be fed",
+                      repairs);
+    if (verdict->judgement == JUDGE_WELCOME &&
+        feeder_open(store, hello, &verdict->welcome, &job->feeder) != ERR_OK)
+        feeder_refuse(verdict, REFUSAL_OTHER, "%s", err_message());
+}
+
+void source_job_result(struct source_job *job, int rc)
+{
+    job->rc = rc;
+    snprintf(job->message, sizeof job->message, "%s", rc ? err_message() : "");
+}
+
+void source_job_run(struct source_job *job, struct store *store)
+{
+    int rc = ERR_OK;
+    if (job->work == SOURCE_CHECK)
+        check(job, store);
+    else if (job->work == SOURCE_ANSWER)
+        rc = answer(store, buf_view(&job->source->talk.question), &job->made);
+    else
+        rc = feeder_fill(job->feeder, SOURCE_FILL_SIZE, &job->made, &job->all);
+    source_job_result(job, rc);
+}
+
+int source_job_take_in(struct source_job *job, struct store *store, const struct asker *follower,
+                       struct plan *plan)
+{
+    struct take_in options = {.slot = job->source->name};
+    int rc = take_in(store, follower, &options, plan);
+    if (rc == ERR_OK)
+        plan_encode(plan, &job->made);
+    if (rc == ERR_OK && job->made.failed)
+        rc = fail(ERR_NOMEM, "out of memory");
+    return rc;
+}
+
+void source_job_end(struct source_job *job, int64_t now)
+{
+    struct source *source = job->source;
+    int rc = job->rc ? fail(job->rc, "%s", job->message) : ERR_OK;
+    if (job->work == SOURCE_CHECK)
+        source_checked(source, &job->verdict, now);
+    else if (job->work == SOURCE_ANSWER)
+        source_answered(source, rc, buf_view(&job->made), now);
+    else if (job->work == SOURCE_TAKE_IN)
+        source_taken(source, rc, buf_view(&job->made), now);
+    else
+        source_filled(source, rc, buf_view(&job->made), job->all, now);
+}
