@@ -339,7 +339,7 @@ refused 3 log --since 999999999
 follower=$!
 ok create Followed
 for ((n = 0; n < 100; n++)); do
-    ! grep -q Followed follow || break
+    ! grep -qs Followed follow || break
     sleep 0.05
 done
 kill "$follower"
@@ -396,6 +396,39 @@ ok cat Mbox 1500
 [ "$(cat "$out")" = 'Subject: 499
 
 From 1499' ] || die "mboxrd"
+
+echo "- import of a Maildir as Dovecot leaves it"
+folder() { mkdir -p "$1/cur" "$1/new" "$1/tmp"; }
+folder dove
+folder 'dove/.Entw&APw-rfe'
+folder 'dove/.Entw&APw-rfe.R&D'
+folder 'dove/.two..x'
+printf '3 V1700000001 N20 G0\n3 :a.h\n9 W12 :b.h\n' >dove/dovecot-uidlist
+printf '0 work\n2 $Junk\n' >dove/dovecot-keywords
+cp m1 dove/cur/a.h:2,FSac
+cp m2 dove/cur/b.h:2,
+cp m1 'dove/.Entw&APw-rfe/new/c.h'
+printf '3 V1700000002 N8\n7 :c.h\n' >'dove/.Entw&APw-rfe/dovecot-uidlist'
+cp m2 'dove/.Entw&APw-rfe.R&D/cur/d.h:2,T'
+printf '1 1700000003 6\n5 d.h:2,\n' >'dove/.Entw&APw-rfe.R&D/dovecot-uidlist'
+cp m1 dove/.two..x/cur/e.h:2,
+run 1 "${S[@]}" import Dove dove --keep-uids
+[ "$(cat "$out")" = "4${TAB}0${TAB}1" ] || die "a Maildir of Dovecot's"
+[ "$(wc -l <"$err")" -eq 1 ] || die "not one line about the folder without a name"
+grep -q '^shiplog: folder two//x: ' "$err" || die "it is not said which folder"
+ok list Dove
+[ "$(column 1,3)" = "3${TAB}\$Junk,\\Flagged,\\Seen,work
+9${TAB}-" ] || die "UIDs and keywords of Dovecot's"
+ok list Dove/Entwürfe/R\&D
+[ "$(column 1,3)" = "5${TAB}\\Deleted" ] || die "a name that is no modified UTF-7 stays"
+[ "$(uids Dove)" = "1700000001${TAB}20" ] || die "UIDVALIDITY, UIDNEXT"
+[ "$(uids Dove/Entwürfe)" = "1700000002${TAB}8" ] || die "a folder has its own"
+run 1 "${S[@]}" import Dove dove --keep-uids
+[ "$(cat "$out")" = "0${TAB}4${TAB}1" ] || die "again"
+printf '3 V1700000009 N20 G0\n3 :a.h\n9 :b.h\n' >dove/dovecot-uidlist
+cp m3 dove/new/f.h
+run 4 "${S[@]}" import Dove dove --keep-uids
+grep -q 1700000009 "$err" || die "another UIDVALIDITY is refused"
 
 echo "- expire"
 prints 1 expire In --older-than 0s

@@ -445,21 +445,77 @@ static void subfolders_of_a_maildir_are_named_by_their_levels(void **state)
     expect_end(source);
 }
 
+/* The folder that a Maildir++ subfolder of this name becomes. */
+static void expect_folder(const char *subfolder, const char *folder)
+{
+    char path[PATH_MAX];
+    make_maildir("md");
+    snprintf(path, sizeof path, "md/%s", subfolder);
+    make_maildir(path);
+    snprintf(path, sizeof path, "md/%s/cur/1", subfolder);
+    put(path, "x");
+    struct mail_source *source = open_source("md");
+    assert_string_equal(expect(source, "x").folder, folder);
+    expect_end(source);
+    scratch_path(path, root, "md");
+    scratch_remove(path);
+}
+
+static void folder_names_are_modified_utf7(void **state)
+{
+    (void)state;
+    expect_folder(".Entw&APw-rfe.2026", "Entw\xc3\xbcrfe/2026");
+    expect_folder(".a&-b", "a&b");
+    expect_folder(".&-&-", "&&");
+    expect_folder(".~peter.mail.&U,BTFw-.&ZeVnLIqe-",
+                  "~peter/mail/\xe5\x8f\xb0\xe5\x8c\x97/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e");
+    expect_folder(".&2D3eAA-", "\xf0\x9f\x98\x80");
+    expect_folder(".&AOQ-x&AOQ-", "\xc3\xa4x\xc3\xa4");
+    expect_folder(".2.&AC4-.v1&AC4-0", "2/./v1.0"); /* Courier's: a '.' that separates nothing */
+}
+
+static void a_folder_name_that_is_no_modified_utf7_stays(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        ".R&D",        /* no end */
+        ".&",          /* likewise */
+        ".&APw",       /* likewise */
+        ".&A-",        /* bits are missing */
+        ".&APx-",      /* bits are left over */
+        ".&APwA-",     /* a digit is left over */
+        ".&AP!w-",     /* no digit */
+        ".&AEE-",      /* 'A' stands for itself */
+        ".&AOQ-&AOQ-", /* one run would do */
+        ".&2D0-",      /* half a pair */
+        ".&3gA-",      /* the other half */
+        ".&2D0AQQ-",   /* half a pair and a letter */
+        ".&AC8-",      /* would be a '/' */
+        ".&AAA-",      /* would be a NUL */
+        ".&AAo-",      /* would be a line's end */
+        ".&AIU-",      /* likewise */
+        ".b\xc3\xbc"
+        "cher", /* UTF-8 already, as some have it */
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        expect_folder(names[i], names[i] + 1);
+}
+
 static void a_maildir_in_a_folder_is_one(void **state)
 {
     (void)state;
     make("mails");
-    make_maildir("mails/x.y");
-    make_maildir("mails/x.y/.A");
-    put("mails/x.y/dovecot-uidlist", "3 V9 N2\n1 :1\n");
-    put("mails/x.y/cur/1:2,S", "one");
-    put("mails/x.y/.A/cur/1", "a");
+    make_maildir("mails/x.&APw-");
+    make_maildir("mails/x.&APw-/.A");
+    put("mails/x.&APw-/dovecot-uidlist", "3 V9 N2\n1 :1\n");
+    put("mails/x.&APw-/cur/1:2,S", "one");
+    put("mails/x.&APw-/.A/cur/1", "a");
     struct mail_source *source = open_source("mails");
     struct mail_item item = expect(source, "one");
-    assert_string_equal(item.folder, "x.y");
+    assert_string_equal(item.folder, "x.\xc3\xbc");
     expect_flags(&item, "\\Seen");
     item = expect(source, "a");
-    assert_string_equal(item.folder, "x.y/A");
+    assert_string_equal(item.folder, "x.\xc3\xbc/A");
     expect_end(source);
 }
 
@@ -526,6 +582,8 @@ int main(void)
         TEST(a_uidlist_of_version_3_gives_uids_and_their_order),
         TEST(a_uidlist_of_version_1_gives_uids_and_their_order),
         TEST(subfolders_of_a_maildir_are_named_by_their_levels),
+        TEST(folder_names_are_modified_utf7),
+        TEST(a_folder_name_that_is_no_modified_utf7_stays),
         TEST(a_maildir_in_a_folder_is_one),
         TEST(a_file_renamed_since_it_was_listed_is_found),
         TEST(a_message_listed_twice_comes_once),

@@ -64,11 +64,18 @@ int folder_list(struct mail_files *files, const char *directory);
 
 /* maildir.c */
 bool maildir_is(const char *directory);
-/* The Maildir with its Maildir++ subfolders, as the folder `folder` ("" at the top). */
+/* The Maildir with its Maildir++ subfolders, as the folder `folder` ("" at the top, else a path
+ * whose levels are named as those of subfolders are). */
 int maildir_list(struct mail_files *files, const char *directory, const char *folder);
 /* Opens a file that may have been moved or renamed since it was listed. */
 int maildir_open(struct mail_file *file, struct stream *stream);
 int maildir_keywords(const struct mail_file *file, struct flags *flags);
+
+/* utf7.c */
+/* Appends the text in UTF-8 to `out`. False: not modified UTF-7 in its one right form, or it stands
+ * for a '/' or a control character, or no memory (out->failed); what `out` holds then means
+ * nothing. */
+bool utf7_decode(struct bytes text, struct buf *out);
 
 /* mbox.c */
 struct mbox {

@@ -248,29 +248,58 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+/* The levels of a folder's name, each with a '/' in front. What is no modified UTF-7 is taken as it
+ * is. */
+static void put_levels(struct buf *name, const char *from, char separator)
+{
+    const char end[] = {separator, '\0'};
+    for (bool more = *from; more;) {
+        struct buf decoded = {0};
+        size_t size = strcspn(from, end);
+        bool readable = utf7_decode(bytes_of(from, size), &decoded);
+        struct bytes level = readable ? buf_view(&decoded) : bytes_of(from, size);
+        buf_u8(name, '/');
+        buf_put(name, level.data, level.size);
+        name->failed = name->failed || decoded.failed;
+        buf_free(&decoded);
+        more = from[size];
+        from += size + more;
+    }
+}
+
+/* As list_one(), with the levels as put_levels() left them. */
+static int list_levels(struct mail_files *files, const char *directory, struct buf *levels)
+{
+    buf_u8(levels, '\0');
+    if (levels->failed)
+        return fail(ERR_NOMEM, "%s: out of memory", directory);
+    const char *folder = (const char *)levels->data;
+    return list_one(files, directory, *folder ? folder + 1 : folder);
+}
+
 /* ".A.B" below the folder F is F/A/B. */
 static int list_subfolder(struct mail_files *files, const char *directory, const char *name,
                           const char *folder)
 {
     char path[PATH_MAX];
-    char below[PATH_MAX];
+    struct buf levels = {0};
     int rc = mail_path_join(path, directory, name);
     if (rc || !maildir_is(path))
         return rc;
-    size_t prefix = strlen(folder);
-    rc = mail_path_join(below, folder, name + 1);
-    if (rc)
-        return rc;
-    for (char *c = below + prefix; *c; c++)
-        if (*c == '.')
-            *c = '/';
-    return list_one(files, path, prefix ? below : below + 1);
+    put_levels(&levels, folder, '/');
+    put_levels(&levels, name + 1, '.');
+    rc = list_levels(files, path, &levels);
+    buf_free(&levels);
+    return rc;
 }
 
 int maildir_list(struct mail_files *files, const char *directory, const char *folder)
 {
+    struct buf levels = {0};
     struct dirent **names;
-    int rc = list_one(files, directory, folder);
+    put_levels(&levels, folder, '/');
+    int rc = list_levels(files, directory, &levels);
+    buf_free(&levels);
     if (rc)
         return rc;
     int count = scandir(directory, &names, is_subfolder, by_name);

@@ -6,6 +6,9 @@
  * with a "From " line is an mbox (mboxrd: one `>` is taken off lines like ">From "), any other file
  * is one message. Bytes are given as they are, line ends too. Memory is bounded whatever a
  * message's size. A Maildir may be in use meanwhile.
+ *
+ * The names of Maildirs' folders are read as modified UTF-7 (RFC 3501, section 5.1.3), level by
+ * level. A level that is none, or would hold a '/' or a control character, keeps its bytes.
  */
 #ifndef SHIPLOG_TOOLS_MAIL_SOURCE_H
 #define SHIPLOG_TOOLS_MAIL_SOURCE_H
