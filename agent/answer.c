@@ -14,6 +14,7 @@
 
 #define PAGE_SIZE (512u << 10) /* bytes of an answer, about */
 #define RECORDS_PER_PAGE 4096u
+#define CHANGES_MOST 8192u /* UIDs that are told beside sums */
 
 struct answering {
     struct reader in; /* the question behind its kind */
@@ -332,12 +333,34 @@ static int read_ranges(struct reader *in, struct uid_range *ranges, uint64_t cou
     return ERR_OK;
 }
 
+static int put_sums(struct tx *tx, const struct header *header, enum record_item item,
+                    uint64_t base, const struct record_sums *sums, struct record_changes *changes,
+                    struct buf *out)
+{
+    bool wanted = changes->since > 0;
+    int rc = record_sums(tx_db(tx), header->number, item, base, sums, wanted ? changes : NULL);
+    if (rc)
+        return rc;
+    buf_u8(out, 1);
+    for (size_t i = 0; i < sums->count; i++) {
+        buf_varint(out, sums->sums[i].count);
+        if (sums->sums[i].count)
+            buf_u64(out, sums->sums[i].sum);
+    }
+    if (wanted) {
+        buf_u8(out, !changes->more);
+        uidset_encode(&changes->uids, out);
+    }
+    return ERR_OK;
+}
+
 static int answer_sums(struct tx *tx, struct answering *work)
 {
     struct header header;
     uint64_t id = read_u64(&work->in);
     uint8_t item = read_u8(&work->in);
     uint64_t base = read_u64(&work->in);
+    struct record_changes changes = {.since = read_u64(&work->in), .most = CHANGES_MOST};
     uint64_t count = read_varint(&work->in);
     if (work->in.failed || count > ASK_RANGES_MAX || item > RECORD_IDENTITY)
         return malformed();
@@ -346,6 +369,7 @@ static int answer_sums(struct tx *tx, struct answering *work)
         return rc;
     struct uid_range *ranges = malloc((count + 1) * sizeof *ranges);
     struct record_sum *sums = malloc((count + 1) * sizeof *sums);
+    const struct record_sums wanted = {.ranges = ranges, .count = count, .sums = sums};
     if (!ranges || !sums)
         rc = fail(ERR_NOMEM, "out of memory");
     if (rc == ERR_OK)
@@ -353,15 +377,8 @@ static int answer_sums(struct tx *tx, struct answering *work)
     if (rc == ERR_OK && !reader_done(&work->in))
         rc = malformed();
     if (rc == ERR_OK)
-        rc = record_sums(tx_db(tx), header.number, (enum record_item)item, base, ranges, count,
-                         sums);
-    if (rc == ERR_OK)
-        buf_u8(work->out, 1);
-    for (uint64_t i = 0; rc == ERR_OK && i < count; i++) {
-        buf_varint(work->out, sums[i].count);
-        if (sums[i].count)
-            buf_u64(work->out, sums[i].sum);
-    }
+        rc = put_sums(tx, &header, (enum record_item)item, base, &wanted, &changes, work->out);
+    uidset_free(&changes.uids);
     free(ranges);
     free(sums);
     return rc;

@@ -7,10 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_FANOUT 1024u /* ranges that a mailbox is compared by at first */
-#define FANOUT 64u         /* ranges that a differing one is divided into */
-#define SMALL_RANGE 16u    /* UIDs of a range that is not divided further */
-#define RANGES_PER_ASK 1024u
+#define UIDSET_MAX 4096u /* ranges of UIDs in one question about records */
 
 static int malformed(const char *what)
 {
@@ -339,6 +336,22 @@ static int read_records(struct reader *in, uint64_t mailbox, struct record_page 
     return rc;
 }
 
+/* Of `all` the part at or above `from` that one question has room for. *behind: the first UID that
+ * has to be asked for after it; 0: none. */
+static int cut_uids(const struct uidset *all, uint32_t from, struct uidset *part, uint32_t *behind)
+{
+    int rc = ERR_OK;
+    size_t i = 0;
+    uidset_clear(part);
+    while (i < all->count && all->ranges[i].last < from)
+        i++;
+    for (; rc == ERR_OK && i < all->count && part->count < UIDSET_MAX; i++)
+        rc = uidset_add_range(part, all->ranges[i].first > from ? all->ranges[i].first : from,
+                              all->ranges[i].last);
+    *behind = i < all->count ? all->ranges[i].first : 0;
+    return rc;
+}
+
 int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
                 const struct uidset *uids, uint64_t base,
                 int (*each)(const struct record_line *line, void *arg), void *arg,
@@ -347,32 +360,48 @@ int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
     struct record_page page = {.next = 1};
     struct buf answer = {0};
     struct uidset all = {0};
+    struct uidset part = {0};
     bool any = false;
-    int rc = uids ? ERR_OK : uidset_add_range(&all, 1, UINT32_MAX);
+    int rc = uids ? uidset_copy(&all, uids) : uidset_add_range(&all, 1, UINT32_MAX);
     while (rc == ERR_OK && page.next) {
         struct buf question = begin(ASK_RECORDS);
         struct reader in;
+        uint32_t behind;
+        rc = cut_uids(&all, page.next, &part, &behind);
+        if (rc)
+            break;
         buf_u64(&question, mailbox);
         buf_u64(&question, since);
         buf_u64(&question, base);
         buf_u32(&question, page.next);
-        uidset_encode(uids ? uids : &all, &question);
+        uidset_encode(&part, &question);
         rc = ask(asker, &question, &answer, &in);
         if (rc == ERR_OK)
             rc = read_records(&in, mailbox, &page, each, arg);
         if (rc == ERR_OK && !any && first)
             *first = page.now;
+        if (rc == ERR_OK && page.next == 0)
+            page.next = behind;
         any = true;
     }
     if (rc == ERR_OK && last)
         *last = page.now;
+    uidset_free(&part);
     uidset_free(&all);
     buf_free(&answer);
     return rc;
 }
 
+static int read_changes(struct reader *in, struct record_changes *changes)
+{
+    uint8_t all = read_u8(in);
+    int rc = uidset_decode(&changes->uids, in, UINT32_MAX);
+    changes->more = all == 0;
+    return rc == ERR_CORRUPT || (rc == ERR_OK && all > 1) ? malformed("changed records") : rc;
+}
+
 int ask_sums(const struct asker *asker, uint64_t mailbox, enum record_item item, uint64_t base,
-             const struct uid_range *ranges, size_t count, struct record_sum *sums)
+             const struct record_sums *sums, struct record_changes *changes)
 {
     struct buf question = begin(ASK_SUMS);
     struct buf answer = {0};
@@ -381,17 +410,21 @@ int ask_sums(const struct asker *asker, uint64_t mailbox, enum record_item item,
     buf_u64(&question, mailbox);
     buf_u8(&question, (uint8_t)item);
     buf_u64(&question, base);
-    buf_varint(&question, count);
-    for (size_t i = 0; i < count; i++) {
-        buf_varint(&question, ranges[i].first - last);
-        buf_varint(&question, ranges[i].last - ranges[i].first);
-        last = ranges[i].last;
+    buf_u64(&question, changes ? changes->since : 0);
+    buf_varint(&question, sums->count);
+    for (size_t i = 0; i < sums->count; i++) {
+        buf_varint(&question, sums->ranges[i].first - last);
+        buf_varint(&question, sums->ranges[i].last - sums->ranges[i].first);
+        last = sums->ranges[i].last;
     }
     int rc = ask(asker, &question, &answer, &in);
-    for (size_t i = 0; rc == ERR_OK && i < count; i++) {
-        sums[i].count = read_varint(&in);
-        sums[i].sum = sums[i].count ? read_u64(&in) : 0;
+    for (size_t i = 0; rc == ERR_OK && i < sums->count; i++) {
+        struct record_sum *sum = &sums->sums[i];
+        sum->count = read_varint(&in);
+        sum->sum = sum->count ? read_u64(&in) : 0;
     }
+    if (rc == ERR_OK && changes)
+        rc = read_changes(&in, changes);
     if (rc == ERR_OK && !reader_done(&in))
         rc = malformed("sums");
     buf_free(&answer);
@@ -609,91 +642,4 @@ int ask_content(const struct asker *asker, struct db *db, const struct guid *gui
         *bytes += fetch.bytes;
     buf_free(&answer);
     return rc;
-}
-
-struct compare {
-    const struct asker *asker;
-    uint64_t mailbox;
-    enum record_item item;
-    uint64_t base;
-    const struct own_sums *mine;
-};
-
-/* Of these ranges those that differ, in place. */
-static int compare_ranges(const struct compare *work, struct uid_range *ranges, size_t *count)
-{
-    struct record_sum *sums = calloc(2 * *count + 1, sizeof *sums);
-    size_t kept = 0;
-    if (!sums)
-        return fail(ERR_NOMEM, "out of memory");
-    struct record_sum *theirs = sums + *count;
-    int rc = work->mine->sums(work->mine->context, ranges, *count, sums);
-    if (rc == ERR_OK)
-        rc = ask_sums(work->asker, work->mailbox, work->item, work->base, ranges, *count, theirs);
-    for (size_t i = 0; rc == ERR_OK && i < *count; i++)
-        if (sums[i].count != theirs[i].count || sums[i].sum != theirs[i].sum)
-            ranges[kept++] = ranges[i];
-    free(sums);
-    *count = kept;
-    return rc;
-}
-
-/* Divides a range into at most `parts` of equal length, behind one another at `out`. */
-static size_t divide(struct uid_range range, size_t parts, struct uid_range *out)
-{
-    uint64_t length = (uint64_t)range.last - range.first + 1;
-    uint64_t step = (length + parts - 1) / parts;
-    size_t count = 0;
-    for (uint64_t first = range.first; first <= range.last; first += step) {
-        uint64_t last = first + step - 1 < range.last ? first + step - 1 : range.last;
-        out[count++] = (struct uid_range){.first = (uint32_t)first, .last = (uint32_t)last};
-    }
-    return count;
-}
-
-static int descend(const struct compare *work, struct uid_range *ranges, size_t count,
-                   struct uidset *differing)
-{
-    struct uid_range *parts = malloc(RANGES_PER_ASK * sizeof *parts);
-    int rc = parts ? ERR_OK : fail(ERR_NOMEM, "out of memory");
-    for (size_t at = 0; rc == ERR_OK && at < count;) {
-        size_t filled = 0;
-        for (; rc == ERR_OK && at < count && filled + FANOUT <= RANGES_PER_ASK; at++) {
-            if (ranges[at].last - ranges[at].first < SMALL_RANGE)
-                rc = uidset_add_range(differing, ranges[at].first, ranges[at].last);
-            else
-                filled += divide(ranges[at], FANOUT, parts + filled);
-        }
-        if (rc == ERR_OK && filled)
-            rc = compare_ranges(work, parts, &filled);
-        if (rc == ERR_OK && filled)
-            rc = descend(work, parts, filled, differing);
-    }
-    free(parts);
-    return rc;
-}
-
-/* All UIDs: those that were given out evenly, and the rest, where hardly anything is, in one. */
-static size_t first_ranges(uint32_t uidnext, struct uid_range ranges[FIRST_FANOUT])
-{
-    struct uid_range given = {.first = 1, .last = uidnext - 1};
-    size_t parts = uidnext / SMALL_RANGE + 1;
-    size_t count = 0;
-    if (uidnext > 1)
-        count = divide(given, parts < FIRST_FANOUT ? parts : FIRST_FANOUT - 1, ranges);
-    ranges[count++] = (struct uid_range){.first = uidnext ? uidnext : 1, .last = UINT32_MAX};
-    return count;
-}
-
-int ask_differences(const struct asker *asker, uint64_t mailbox, enum record_item item,
-                    uint64_t base, uint32_t uidnext, const struct own_sums *mine,
-                    struct uidset *differing)
-{
-    struct compare work = {
-        .asker = asker, .mailbox = mailbox, .item = item, .base = base, .mine = mine};
-    struct uid_range ranges[FIRST_FANOUT];
-    size_t count = first_ranges(uidnext, ranges);
-    uidset_clear(differing);
-    int rc = compare_ranges(&work, ranges, &count);
-    return rc ? rc : descend(&work, ranges, count, differing);
 }

@@ -96,8 +96,10 @@ int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
                 int (*each)(const struct record_line *line, void *arg), void *arg,
                 struct mailbox_state_now *first, struct mailbox_state_now *last);
 
+/* Sums over ranges, at most ASK_RANGES_MAX; with `changes` (may be NULL; its `since` is not 0) the
+ * UIDs that were collected along the way: `more` says that they are not all. */
 int ask_sums(const struct asker *asker, uint64_t mailbox, enum record_item item, uint64_t base,
-             const struct uid_range *ranges, size_t count, struct record_sum *sums);
+             const struct record_sums *sums, struct record_changes *changes);
 
 /* Seen sets and meta values (mailbox 0: the store's) with a modseq above `since`; what users saw
  * and unsaw after `base`, where the other's journal reaches back. Adds them to `other`. *as_of (may
@@ -111,17 +113,6 @@ int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint
  * At most ASK_CONTENT_MAX. What waits in memory is staged above `memory` bytes. */
 int ask_content(const struct asker *asker, struct db *db, const struct guid *guids, size_t count,
                 size_t memory, struct draft **drafts, uint64_t *bytes);
-
-/* Where the two differ, by sums over ranges of UIDs: UIDs that hold every difference and few
- * others. Most of them are expected below `uidnext`. `mine` gives this end's own sums. */
-struct own_sums {
-    int (*sums)(void *context, const struct uid_range *ranges, size_t count,
-                struct record_sum *sums);
-    void *context;
-};
-int ask_differences(const struct asker *asker, uint64_t mailbox, enum record_item item,
-                    uint64_t base, uint32_t uidnext, const struct own_sums *mine,
-                    struct uidset *differing);
 
 /* Bytes of what travels, for both sides. */
 void ask_encode_header(const struct header *header, struct buf *out);

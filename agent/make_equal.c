@@ -10,7 +10,9 @@
  */
 #include "agent/make_equal.h"
 
+#include "agent/compare.h"
 #include "agent/fetch.h"
+#include "agent/meanwhile.h"
 #include "base/err.h"
 #include "mailbox/draft.h"
 #include "mailbox/repair.h"
@@ -35,9 +37,13 @@ struct rebuild {
     struct merge_other diff;
     struct uidset gone;
     struct mailbox_state_now now;
-    struct uidset damaged; /* rows here that cannot be read */
-    struct header counted; /* this end's rows; while the mailbox is stopped nobody changes them */
+    /* This end's rows; while the mailbox is stopped nobody changes them. */
     bool counted_known;
+    struct header counted;
+    struct uidset damaged; /* those that cannot be read */
+    struct uid_range ranges[COMPARE_FIRST];
+    size_t range_count;
+    struct record_sum sums[COMPARE_FIRST]; /* over these ranges */
     bool all_values;
     uint64_t records;
     uint64_t bytes;
@@ -117,14 +123,7 @@ static int fetch_changes(struct rebuild *work)
                 (unsigned long long)work->stop.mailbox);
 }
 
-struct summing {
-    struct rebuild *work;
-    const struct uid_range *ranges;
-    size_t count;
-    struct record_sum *sums;
-};
-
-static void adjust(const struct summing *sums, uint32_t uid, const struct record *record,
+static void adjust(const struct record_sums *sums, uint32_t uid, const struct record *record,
                    uint64_t sign)
 {
     size_t low = 0, high = sums->count;
@@ -143,39 +142,48 @@ static void adjust(const struct summing *sums, uint32_t uid, const struct record
     sums->sums[low].count += sign;
 }
 
+struct summing {
+    struct rebuild *work;
+    const struct record_sums *sums;
+    bool rows_known; /* they are in the sums already */
+};
+
+/* The local number under which the rows are that will be changed; 0: there are none. */
+static int find_number(struct tx *tx, const struct rebuild *work, uint32_t *number)
+{
+    struct header header = {0};
+    int rc = work->aside ? ERR_OK : header_get(tx_db(tx), work->stop.mailbox, &header);
+    *number = work->aside ? work->aside : header.number;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 static int sum_rows(struct tx *tx, void *arg)
 {
-    struct summing *sums = arg;
-    struct rebuild *work = sums->work;
-    struct header header;
+    struct summing *summing = arg;
+    struct rebuild *work = summing->work;
     struct record before;
-    uint32_t uid;
-    int rc = header_get(tx_db(tx), work->stop.mailbox, &header);
-    if (rc == ERR_END)
-        header = (struct header){0};
-    else if (rc)
-        return rc;
-    uint32_t number = work->aside ? work->aside : header.number;
-    rc = record_sums(tx_db(tx), number, RECORD_WHOLE, 0, sums->ranges, sums->count, sums->sums);
+    uint32_t number, uid;
+    int rc = find_number(tx, work, &number);
+    if (rc == ERR_OK && !summing->rows_known)
+        rc = record_sums(tx_db(tx), number, RECORD_WHOLE, 0, summing->sums, NULL);
     for (size_t i = 0; rc == ERR_OK && i < work->diff.count; i++) {
         struct record after = work->diff.records[i].record;
         after.keywords = keywords_hash(work->diff.records[i].keywords);
         if (record_get(tx_db(tx), number, after.uid, &before) == ERR_OK)
-            adjust(sums, after.uid, &before, (uint64_t)-1);
-        adjust(sums, after.uid, &after, 1);
+            adjust(summing->sums, after.uid, &before, (uint64_t)-1);
+        adjust(summing->sums, after.uid, &after, 1);
     }
     for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(&work->gone, at, &uid); at = uid + 1)
         if (record_get(tx_db(tx), number, uid, &before) == ERR_OK)
-            adjust(sums, uid, &before, (uint64_t)-1);
+            adjust(summing->sums, uid, &before, (uint64_t)-1);
     return rc;
 }
 
 /* The sums as they will be with the differences that are known so far. */
-static int own_sums(void *context, const struct uid_range *ranges, size_t count,
-                    struct record_sum *sums)
+static int own_sums(void *context, const struct record_sums *sums)
 {
     struct rebuild *work = context;
-    struct summing summing = {.work = work, .ranges = ranges, .count = count, .sums = sums};
+    struct summing summing = {.work = work, .sums = sums};
     return store_read(work->store, sum_rows, &summing);
 }
 
@@ -188,12 +196,9 @@ struct living {
 static int find_living(struct tx *tx, void *arg)
 {
     struct living *living = arg;
-    struct header header;
+    uint32_t number;
     uidset_clear(living->uids);
-    int rc = header_get(tx_db(tx), living->work->stop.mailbox, &header);
-    if (rc)
-        return rc == ERR_END ? ERR_OK : rc;
-    uint32_t number = living->work->aside ? living->work->aside : header.number;
+    int rc = find_number(tx, living->work, &number);
     for (size_t i = 0; rc == ERR_OK && i < living->among->count; i++)
         rc = record_changed(tx_db(tx), number, 0, living->among->ranges[i].first,
                             living->among->ranges[i].last, SIZE_MAX, living->uids);
@@ -215,34 +220,109 @@ static int fetch_differing(struct rebuild *work, const struct uidset *differing)
     return rc;
 }
 
-static int compare(struct rebuild *work)
+static int count_own(void *arg)
 {
-    struct uidset differing = {0};
-    const struct own_sums mine = {.sums = own_sums, .context = work};
-    struct mailbox_state_now now;
-    int rc = ask_header(work->upstream, work->stop.mailbox, false, 0, &now);
-    if (rc == ERR_OK)
-        rc = ask_differences(work->upstream, work->stop.mailbox, RECORD_WHOLE, 0,
-                             now.header.facts.uidnext, &mine, &differing);
-    for (size_t i = 0; rc == ERR_OK && i < work->damaged.count; i++)
-        rc = uidset_add_range(&differing, work->damaged.ranges[i].first,
-                              work->damaged.ranges[i].last);
-    if (rc == ERR_OK && differing.count)
-        rc = fetch_differing(work, &differing);
-    uidset_free(&differing);
-    if (rc == ERR_OK) {
-        work->since = now.position.modseq;
-        rc = fetch_changes(work);
-    }
+    struct rebuild *work = arg;
+    const struct record_sums sums = {
+        .ranges = work->ranges, .count = work->range_count, .sums = work->sums};
+    if (work->counted_known)
+        return ERR_OK;
+    int rc = repair_count(work->store, work->stop.mailbox, &work->counted, &work->damaged, &sums);
+    work->counted_known = rc == ERR_OK;
     return rc;
 }
 
-static int count(struct rebuild *work)
+/* The upstream's records, by the ranges by which this end's are counted. */
+struct theirs {
+    struct rebuild *work;
+    struct record_sum *sums;
+    struct record_changes changes; /* `since` 0: they are not wanted */
+};
+
+static int sum_theirs(void *arg)
 {
-    if (work->counted_known)
+    struct theirs *theirs = arg;
+    struct rebuild *work = theirs->work;
+    const struct record_sums sums = {
+        .ranges = work->ranges, .count = work->range_count, .sums = theirs->sums};
+    return ask_sums(work->upstream, work->stop.mailbox, RECORD_WHOLE, 0, &sums,
+                    theirs->changes.since ? &theirs->changes : NULL);
+}
+
+/* What changed there is known: tombstones that no sum shows are among it. */
+static int take_changes(struct rebuild *work, const struct theirs *theirs)
+{
+    const struct record_changes *changes = &theirs->changes;
+    if (!changes->since)
         return ERR_OK;
-    int rc = repair_count(work->store, work->stop.mailbox, &work->counted, &work->damaged);
-    work->counted_known = rc == ERR_OK;
+    if (changes->more)
+        return fetch_changes(work);
+    return changes->uids.count ? ask_records(work->upstream, work->stop.mailbox, 0, &changes->uids,
+                                             0, take_record, work, NULL, &work->now)
+                               : ERR_OK;
+}
+
+/* Of the first ranges those whose sums will differ, with what is known so far. */
+static int find_ranges(struct rebuild *work, const struct record_sum *theirs,
+                       struct uid_range ranges[COMPARE_FIRST], size_t *count)
+{
+    struct record_sum *mine = malloc((work->range_count + 1) * sizeof *mine);
+    const struct record_sums sums = {
+        .ranges = work->ranges, .count = work->range_count, .sums = mine};
+    struct summing summing = {.work = work, .sums = &sums, .rows_known = work->counted_known};
+    *count = 0;
+    if (!mine)
+        return fail(ERR_NOMEM, "out of memory");
+    memcpy(mine, work->sums, work->range_count * sizeof *mine);
+    int rc = store_read(work->store, sum_rows, &summing);
+    for (size_t i = 0; rc == ERR_OK && i < work->range_count; i++)
+        if (mine[i].count != theirs[i].count || mine[i].sum != theirs[i].sum)
+            ranges[(*count)++] = work->ranges[i];
+    free(mine);
+    return rc;
+}
+
+static int find_differences(struct rebuild *work, struct theirs *theirs, struct uidset *differing)
+{
+    const struct comparison comparison = {.asker = work->upstream,
+                                          .mailbox = work->stop.mailbox,
+                                          .item = RECORD_WHOLE,
+                                          .sums = own_sums,
+                                          .context = work};
+    struct uid_range ranges[COMPARE_FIRST];
+    size_t count = 0;
+    int rc = meanwhile(count_own, work, sum_theirs, theirs);
+    if (rc == ERR_OK)
+        rc = take_changes(work, theirs);
+    if (rc == ERR_OK)
+        rc = find_ranges(work, theirs->sums, ranges, &count);
+    if (rc == ERR_OK)
+        rc = compare_within(&comparison, ranges, count, differing);
+    for (size_t i = 0; rc == ERR_OK && i < work->damaged.count; i++)
+        rc = uidset_add_range(differing, work->damaged.ranges[i].first,
+                              work->damaged.ranges[i].last);
+    return rc;
+}
+
+/* Finds and fetches all that differs, from `now` on also what changes meanwhile. `since`: what
+ * changed after it is asked for along with the sums; 0: it is known. */
+static int compare(struct rebuild *work, const struct mailbox_state_now *now, uint64_t since)
+{
+    struct uidset differing = {0};
+    struct theirs theirs = {.work = work, .changes = {.since = since}};
+    theirs.sums = malloc(COMPARE_FIRST * sizeof *theirs.sums);
+    if (!theirs.sums)
+        return fail(ERR_NOMEM, "out of memory");
+    int rc = find_differences(work, &theirs, &differing);
+    if (rc == ERR_OK && differing.count)
+        rc = fetch_differing(work, &differing);
+    uidset_free(&differing);
+    uidset_free(&theirs.changes.uids);
+    free(theirs.sums);
+    if (rc == ERR_OK) {
+        work->since = now->position.modseq;
+        rc = fetch_changes(work);
+    }
     return rc;
 }
 
@@ -282,7 +362,7 @@ static int apply(struct rebuild *work)
         .draft_count = draft_count,
         .expunged = &expunged,
     };
-    rc = count(work);
+    rc = count_own(work);
     change.counted = work->counted;
     if (rc == ERR_OK && !replaces_damaged(work))
         rc = fail(ERR_DIFFERS, "mailbox id:%016llx: records that cannot be read",
@@ -313,11 +393,28 @@ static int fetch_values(struct rebuild *work)
                       &work->diff, NULL);
 }
 
-/* Each try after the first one compares everything. */
+/* Looks at the upstream, and divides the mailbox into ranges by what it sees there. */
+static int begin_rebuild(struct rebuild *work, struct mailbox_state_now *now)
+{
+    int rc = ask_header(work->upstream, work->stop.mailbox, false,
+                        work->since_known ? work->since : 0, now);
+    if (rc == ERR_OK)
+        work->range_count = compare_first_ranges(now->header.facts.uidnext, work->ranges);
+    return rc;
+}
+
+/* What changed is found in the upstream's journal; where that does not reach back, all of its
+ * records have to be looked at, and then their sums cost nothing more. Each try after the first one
+ * compares everything. */
 static int rebuild_records(struct rebuild *work)
 {
+    struct mailbox_state_now now;
     uint64_t since = work->since;
-    int rc = work->since_known ? fetch_changes(work) : compare(work);
+    int rc = begin_rebuild(work, &now);
+    if (rc == ERR_OK && work->since_known && (since == 0 || now.former_known))
+        rc = fetch_changes(work);
+    else if (rc == ERR_OK)
+        rc = compare(work, &now, work->since_known ? since : 0);
     work->since = since;
     work->all_values = !work->since_known;
     for (unsigned tries = 1; rc == ERR_OK; tries++) {
@@ -330,7 +427,9 @@ static int rebuild_records(struct rebuild *work)
         if (rc != ERR_DIFFERS || tries == TRIES_MOST)
             return rc;
         work->all_values = true;
-        rc = compare(work);
+        rc = ask_header(work->upstream, work->stop.mailbox, false, 0, &now);
+        if (rc == ERR_OK)
+            rc = compare(work, &now, 0);
     }
     return rc;
 }

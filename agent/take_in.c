@@ -9,8 +9,10 @@
 #include "agent/take_in.h"
 
 #include "agent/answer.h"
+#include "agent/compare.h"
 #include "agent/fetch.h"
 #include "agent/fork.h"
+#include "agent/meanwhile.h"
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/slots.h"
@@ -249,9 +251,7 @@ struct summing {
     uint64_t id;
     enum record_item item;
     uint64_t base;
-    const struct uid_range *ranges;
-    size_t count;
-    struct record_sum *sums;
+    const struct record_sums *sums;
 };
 
 static int sum_own(struct tx *tx, void *arg)
@@ -263,8 +263,7 @@ static int sum_own(struct tx *tx, void *arg)
         header.number = 0;
     else if (rc)
         return rc;
-    return record_sums(tx_db(tx), header.number, work->item, work->base, work->ranges, work->count,
-                       work->sums);
+    return record_sums(tx_db(tx), header.number, work->item, work->base, work->sums, NULL);
 }
 
 /* Where both share one base, records that changed since say so themselves, unless they are
@@ -276,28 +275,26 @@ static enum record_item compared_item(const struct mailbox_work *work)
     return shared && !damaged ? RECORD_IDENTITY : RECORD_WHOLE;
 }
 
-static int own_sums(void *context, const struct uid_range *ranges, size_t count,
-                    struct record_sum *sums)
+static int own_sums(void *context, const struct record_sums *sums)
 {
     struct mailbox_work *work = context;
-    struct summing summing = {.id = work->id,
-                              .item = compared_item(work),
-                              .base = work->base_master,
-                              .ranges = ranges,
-                              .count = count,
-                              .sums = sums};
+    struct summing summing = {
+        .id = work->id, .item = compared_item(work), .base = work->base_master, .sums = sums};
     return store_read(work->taking->store, sum_own, &summing);
 }
 
 /* Messages that one end has and the other has not, although no record says what became of them. */
 static int find_absent(struct mailbox_work *work)
 {
-    const struct own_sums mine = {.sums = own_sums, .context = work};
+    const struct comparison comparison = {.asker = work->taking->follower,
+                                          .mailbox = work->id,
+                                          .item = compared_item(work),
+                                          .base = work->base_replica,
+                                          .sums = own_sums,
+                                          .context = work};
     uint32_t here = work->look.facts.uidnext;
     uint32_t there = work->other.header.facts.uidnext;
-    int rc =
-        ask_differences(work->taking->follower, work->id, compared_item(work), work->base_replica,
-                        here > there ? here : there, &mine, &work->differing);
+    int rc = compare_records(&comparison, here > there ? here : there, &work->differing);
     return rc ? rc : fetch_uids(work, &work->differing);
 }
 
@@ -408,19 +405,32 @@ static bool has_changed_mail(const struct mailbox_work *work)
     return changed;
 }
 
-static int fetch_mailbox(struct mailbox_work *work)
+static int look_here(void *arg)
 {
-    const struct asker *follower = work->taking->follower;
+    struct mailbox_work *work = arg;
+    return merge_look(work->taking->store, work->id, work->base_master, &work->look);
+}
+
+static int look_there(void *arg)
+{
+    struct mailbox_work *work = arg;
     struct mailbox_state_now now;
-    struct name_taken taken = {.other = &work->other};
-    int rc = ask_header(follower, work->id, true, work->base_known ? work->since : 0, &now);
+    int rc = ask_header(work->taking->follower, work->id, true, work->base_known ? work->since : 0,
+                        &now);
     if (rc)
         return rc;
     work->other.header = now.header;
     work->other.sound = now.sound;
     work->other.facts_known = now.former_known;
     work->other.facts_before = now.former;
-    rc = merge_look(work->taking->store, work->id, work->base_master, &work->look);
+    return ERR_OK;
+}
+
+static int fetch_mailbox(struct mailbox_work *work)
+{
+    const struct asker *follower = work->taking->follower;
+    struct name_taken taken = {.other = &work->other};
+    int rc = meanwhile(look_here, work, look_there, work);
     if (rc == ERR_OK && !work->look.exists)
         rc = store_read(work->taking->store, is_name_taken, &taken);
     if (rc == ERR_OK)

@@ -17,10 +17,10 @@ void count_record(struct header *counted, const struct record *record, uint64_t 
 }
 
 int count_records(struct db_txn *txn, const struct header *header, struct header *counted,
-                  struct uidset *damaged)
+                  struct uidset *damaged, const struct record_sums *sums)
 {
     struct record_count count;
-    int rc = record_count(txn, header->number, &count, damaged);
+    int rc = record_count(txn, header->number, &count, damaged, sums);
     *counted = (struct header){.messages = count.messages,
                                .unseen = count.unseen,
                                .bytes = count.bytes,
@@ -32,7 +32,7 @@ int count_records(struct db_txn *txn, const struct header *header, struct header
 int count_mailbox(struct db_txn *txn, const struct header *header, struct header *counted)
 {
     uint64_t items, rows;
-    int rc = count_records(txn, header, counted, NULL);
+    int rc = count_records(txn, header, counted, NULL, NULL);
     if (rc == ERR_OK)
         rc = values_digest(txn, header->id, &items, &rows);
     if (rc == ERR_OK)

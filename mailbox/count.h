@@ -9,11 +9,10 @@
 /* A record that comes (1) into messages, unseen, bytes, tombstones and items of a header, or goes
  * out of them ((uint64_t)-1). */
 void count_record(struct header *counted, const struct record *record, uint64_t sign);
-/* Goes over all records: those fields of *counted; the rest of it is 0. A row that cannot be read
- * is left out and added to `damaged`; ERR_CORRUPT when that is NULL.
- */
+/* Goes over all records: those fields of *counted; the rest of it is 0. `damaged` and `sums` as
+ * with record_count(). */
 int count_records(struct db_txn *txn, const struct header *header, struct header *counted,
-                  struct uidset *damaged);
+                  struct uidset *damaged, const struct record_sums *sums);
 /* Goes over all records, seen sets and meta values: messages, unseen, bytes, tombstones and items
  * of *counted; the rest of it is 0. ERR_CORRUPT: a row cannot be read. */
 int count_mailbox(struct db_txn *txn, const struct header *header, struct header *counted);

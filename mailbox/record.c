@@ -76,6 +76,11 @@ static int mismatch(uint32_t number, uint32_t uid)
                 uid);
 }
 
+static int wrong_size(uint32_t number, uint32_t uid)
+{
+    return fail(ERR_CORRUPT, "record of mailbox number %u, UID %u: of a wrong size", number, uid);
+}
+
 int record_decode(struct bytes key, struct bytes value, struct record *record)
 {
     const uint8_t *at = value.data;
@@ -203,7 +208,8 @@ static uint64_t item_of(enum record_item item, uint64_t base, uint32_t uid, cons
     return hash_xxh3(bytes, 4 + GUID_SIZE);
 }
 
-/* Goes over the stored rows of a mailbox from `first` on; `row` may end it with ERR_END. */
+/* Goes over the stored rows of a mailbox from `first` on; `row` may end it with ERR_END. A row of
+ * another size than theirs is damaged: `stored` is NULL then. */
 static int each_row(struct db_txn *txn, uint32_t number, uint32_t first,
                     int (*row)(uint32_t uid, const uint8_t *stored, void *arg), void *arg)
 {
@@ -215,12 +221,12 @@ static int each_row(struct db_txn *txn, uint32_t number, uint32_t first,
         return rc;
     rc = db_seek(cursor, key_of(key, number, first), &found, &value);
     while (rc == ERR_OK) {
-        if (found.size != KEY_SIZE || value.size != STORED_SIZE)
-            rc = fail(ERR_CORRUPT, "record: of a wrong size");
+        if (found.size != KEY_SIZE)
+            rc = fail(ERR_CORRUPT, "record: a key of a wrong size");
         else if (load_be32(found.data) != number)
             rc = ERR_END;
         if (rc == ERR_OK)
-            rc = row(load_be32(found.data + 4), value.data, arg);
+            rc = row(load_be32(found.data + 4), value.size == STORED_SIZE ? value.data : NULL, arg);
         if (rc == ERR_OK)
             rc = db_next(cursor, &found, &value);
     }
@@ -228,10 +234,26 @@ static int each_row(struct db_txn *txn, uint32_t number, uint32_t first,
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+/* The range that holds a UID, where UIDs come in ascending order; NULL: none. */
+static struct record_sum *sum_of(const struct record_sums *sums, size_t *at, uint32_t uid)
+{
+    while (*at < sums->count && uid > sums->ranges[*at].last)
+        (*at)++;
+    return *at < sums->count && uid >= sums->ranges[*at].first ? &sums->sums[*at] : NULL;
+}
+
+static void add_to_sum(struct record_sum *sum, uint64_t item)
+{
+    sum->sum += item;
+    sum->count += item != 0;
+}
+
 struct counting {
     uint32_t number;
     struct record_count *count;
     struct uidset *damaged;
+    const struct record_sums *sums;
+    size_t at;
 };
 
 /* Key and row lie behind each other as the CRC-32 wants them, then UID and row as the digest does.
@@ -242,16 +264,23 @@ static int count_row(uint32_t uid, const uint8_t *stored, void *arg)
     struct record_count *count = work->count;
     uint8_t all[KEY_SIZE + AT_CRC];
     key_of(all, work->number, uid);
-    memcpy(all + KEY_SIZE, stored, AT_CRC);
-    if (load_u32(stored + AT_CRC) != hash_crc32(all, sizeof all))
-        return work->damaged ? uidset_add(work->damaged, uid) : mismatch(work->number, uid);
+    if (stored)
+        memcpy(all + KEY_SIZE, stored, AT_CRC);
+    if (!stored || load_u32(stored + AT_CRC) != hash_crc32(all, sizeof all))
+        return work->damaged ? uidset_add(work->damaged, uid)
+               : stored      ? mismatch(work->number, uid)
+                             : wrong_size(work->number, uid);
     uint32_t flags = load_u32(stored + AT_FLAGS);
     if (flags & RECORD_EXPUNGED) {
         count->tombstones++;
         return ERR_OK;
     }
     save_u32(all + 4, uid);
-    count->items += hash_xxh3(all + 4, sizeof all - 4);
+    uint64_t item = hash_xxh3(all + 4, sizeof all - 4);
+    struct record_sum *sum = work->sums ? sum_of(work->sums, &work->at, uid) : NULL;
+    if (sum)
+        add_to_sum(sum, item);
+    count->items += item;
     count->messages++;
     count->bytes += load_u64(stored + AT_SIZE);
     count->unseen += !(flags & FLAG_SEEN);
@@ -259,54 +288,64 @@ static int count_row(uint32_t uid, const uint8_t *stored, void *arg)
 }
 
 int record_count(struct db_txn *txn, uint32_t number, struct record_count *count,
-                 struct uidset *damaged)
+                 struct uidset *damaged, const struct record_sums *sums)
 {
-    struct counting work = {.number = number, .count = count, .damaged = damaged};
+    struct counting work = {.number = number, .count = count, .damaged = damaged, .sums = sums};
     *count = (struct record_count){0};
+    if (sums)
+        memset(sums->sums, 0, sums->count * sizeof *sums->sums);
     return each_row(txn, number, 1, count_row, &work);
 }
 
 struct summing {
     enum record_item item;
     uint64_t base;
-    const struct uid_range *ranges;
-    size_t count;
+    struct record_sums sums;
     size_t at;
-    struct record_sum *sums;
+    struct record_changes *changes;
+    size_t found; /* changes */
 };
+
+static int collect_change(struct summing *work, uint32_t uid, const uint8_t *stored)
+{
+    struct record_changes *changes = work->changes;
+    if (load_u64(stored + AT_MODSEQ) <= changes->since || changes->more)
+        return ERR_OK;
+    changes->more = work->found++ == changes->most;
+    return changes->more ? ERR_OK : uidset_add(&changes->uids, uid);
+}
 
 static int sum_row(uint32_t uid, const uint8_t *stored, void *arg)
 {
     struct summing *work = arg;
-    while (work->at < work->count && uid > work->ranges[work->at].last)
-        work->at++;
-    if (work->at == work->count)
+    struct record_sum *sum = sum_of(&work->sums, &work->at, uid);
+    if (work->at == work->sums.count)
         return ERR_END;
-    if (uid < work->ranges[work->at].first || load_u32(stored + AT_FLAGS) & RECORD_EXPUNGED)
+    if (!sum || !stored)
         return ERR_OK;
-    uint64_t sum = item_of(work->item, work->base, uid, stored);
-    work->sums[work->at].sum += sum;
-    work->sums[work->at].count += sum != 0;
-    return ERR_OK;
+    int rc = work->changes ? collect_change(work, uid, stored) : ERR_OK;
+    if (!(load_u32(stored + AT_FLAGS) & RECORD_EXPUNGED))
+        add_to_sum(sum, item_of(work->item, work->base, uid, stored));
+    return rc;
 }
 
 int record_sums(struct db_txn *txn, uint32_t number, enum record_item item, uint64_t base,
-                const struct uid_range *ranges, size_t count, struct record_sum *sums)
+                const struct record_sums *sums, struct record_changes *changes)
 {
-    struct summing work = {
-        .item = item, .base = base, .ranges = ranges, .count = count, .sums = sums};
-    memset(sums, 0, count * sizeof *sums);
+    const struct uid_range *ranges = sums->ranges;
+    struct summing work = {.item = item, .base = base, .sums = *sums, .changes = changes};
+    memset(sums->sums, 0, sums->count * sizeof *sums->sums);
     /* From range to range: between those that are far apart nothing is read. */
-    while (work.at < count) {
+    while (work.at < sums->count) {
         size_t begun = work.at;
-        work.count = begun + 1;
-        while (work.count < count &&
-               ranges[work.count].first - ranges[work.count - 1].last <= NEAR_UIDS)
-            work.count++;
+        size_t end = begun + 1;
+        while (end < sums->count && ranges[end].first - ranges[end - 1].last <= NEAR_UIDS)
+            end++;
+        work.sums.count = end;
         int rc = each_row(txn, number, ranges[begun].first, sum_row, &work);
         if (rc)
             return rc;
-        work.at = work.count;
+        work.at = end;
     }
     return ERR_OK;
 }
@@ -324,7 +363,7 @@ static int collect_row(uint32_t uid, const uint8_t *stored, void *arg)
     struct collecting *work = arg;
     if (uid > work->last)
         return ERR_END;
-    if (load_u64(stored + AT_MODSEQ) <= work->since)
+    if (stored && load_u64(stored + AT_MODSEQ) <= work->since)
         return ERR_OK;
     if (work->found++ == work->most)
         return ERR_END;

@@ -39,8 +39,20 @@ int record_get(struct db_txn *txn, uint32_t number, uint32_t uid,
 int record_put(struct db_txn *txn, uint32_t number, const struct record *record);
 int record_delete(struct db_txn *txn, uint32_t number, uint32_t uid);
 
+struct record_sum {
+    uint64_t count; /* live records */
+    uint64_t sum;   /* of their items */
+};
+/* Sums over ranges of UIDs (in ascending order, apart from each other), so that two ends can find
+ * where they differ without showing each other all. */
+struct record_sums {
+    const struct uid_range *ranges;
+    size_t count;
+    struct record_sum *sums; /* of each range */
+};
+
 /* What a mailbox's records come to. Those that cannot be read are left out and added to `damaged`;
- * ERR_CORRUPT when that is NULL. */
+ * ERR_CORRUPT when that is NULL. `sums` (may be NULL) are of whole records, without the damaged. */
 struct record_count {
     uint64_t messages; /* live ones, like the three below */
     uint64_t unseen;
@@ -49,22 +61,25 @@ struct record_count {
     uint64_t tombstones;
 };
 int record_count(struct db_txn *txn, uint32_t number, struct record_count *count,
-                 struct uidset *damaged);
+                 struct uidset *damaged, const struct record_sums *sums);
 
-struct record_sum {
-    uint64_t count; /* live records */
-    uint64_t sum;   /* of their items */
-};
 enum record_item {
     RECORD_WHOLE,   /* record_digest() */
     RECORD_IDENTITY /* UID and GUID of those with an append modseq at or below `base` */
 };
-/* Sums over ranges of UIDs (in ascending order, apart from each other), so that two ends can find
- * where they differ without showing each other all. Does not check CRC-32s: the sums do. */
+/* What is collected along the way: the UIDs of records with a modseq above `since`, tombstones
+ * included, as far as they lie in one of the ranges. */
+struct record_changes {
+    uint64_t since;
+    size_t most;
+    struct uidset uids; /* zero-initialise; the caller's to free */
+    bool more;          /* than `most` */
+};
+/* Does not check CRC-32s: the sums do. `changes` may be NULL. */
 int record_sums(struct db_txn *txn, uint32_t number, enum record_item item, uint64_t base,
-                const struct uid_range *ranges, size_t count, struct record_sum *sums);
-/* Adds the UIDs of all records with a modseq above `since`, tombstones included, from `first` to
- * `last`; at most `most`, in ascending order. */
+                const struct record_sums *sums, struct record_changes *changes);
+/* Adds the UIDs of all records with a modseq above `since`, tombstones and what cannot be read
+ * included, from `first` to `last`; at most `most`, in ascending order. */
 int record_changed(struct db_txn *txn, uint32_t number, uint64_t since, uint32_t first,
                    uint32_t last, size_t most, struct uidset *uids);
 /* Copies out up to `most` records of UID `first` and above, tombstones included, in UID order.

@@ -732,6 +732,7 @@ struct aside {
     uint64_t *expunged;
     struct header *counted;
     struct uidset *damaged;
+    const struct record_sums *sums;
 };
 
 static int begin_aside(struct tx *tx, void *arg)
@@ -820,6 +821,7 @@ static int count_rows(struct tx *tx, void *arg)
     struct header header;
     struct stop stop;
     *work->counted = (struct header){0};
+    memset(work->sums->sums, 0, work->sums->count * sizeof *work->sums->sums);
     int rc = header_get(tx->db, work->mailbox, &header);
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
@@ -827,13 +829,13 @@ static int count_rows(struct tx *tx, void *arg)
     if (rc == ERR_OK && stop.aside)
         header.number = stop.aside;
     uidset_clear(work->damaged);
-    return rc ? rc : count_records(tx->db, &header, work->counted, work->damaged);
+    return rc ? rc : count_records(tx->db, &header, work->counted, work->damaged, work->sums);
 }
 
 int repair_count(struct store *store, uint64_t mailbox, struct header *counted,
-                 struct uidset *damaged)
+                 struct uidset *damaged, const struct record_sums *sums)
 {
-    struct aside work = {.mailbox = mailbox, .counted = counted, .damaged = damaged};
+    struct aside work = {.mailbox = mailbox, .counted = counted, .damaged = damaged, .sums = sums};
     return store_read(store, count_rows, &work);
 }
 

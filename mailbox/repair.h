@@ -84,9 +84,9 @@ int repair_put_aside(struct store *store, uint32_t number, const struct merge_ot
                      uint64_t *expunged);
 
 /* Counts of the records that repair_apply() will change: under the number aside, if there is one.
- * `damaged` is set to those that cannot be read and are not in the counts. */
+ * `damaged` is set to those that cannot be read and are not in the counts, nor in `sums`. */
 int repair_count(struct store *store, uint64_t mailbox, struct header *counted,
-                 struct uidset *damaged);
+                 struct uidset *damaged, const struct record_sums *sums);
 
 /* The mailbox does not exist at the upstream: it goes. */
 int repair_remove(struct store *store, uint64_t mailbox);

@@ -1,7 +1,7 @@
 /* Answers to the questions of a repair, as the other end may give them. The first byte chooses the
  * question; the rest is answers, each behind two bytes that give its size. When there are no more,
  * the connection ends. */
-#include "agent/ask.h"
+#include "agent/compare.h"
 #include "base/err.h"
 #include "mailbox/draft.h"
 
@@ -89,7 +89,18 @@ static void try_sums(const struct asker *asker)
 {
     const struct uid_range ranges[ITEMS] = {{1, 1}, {3, 9}, {20, 400}};
     struct record_sum sums[ITEMS];
-    ask_sums(asker, MAILBOX, RECORD_IDENTITY, 1, ranges, ITEMS, sums);
+    const struct record_sums wanted = {.ranges = ranges, .count = ITEMS, .sums = sums};
+    ask_sums(asker, MAILBOX, RECORD_IDENTITY, 1, &wanted, NULL);
+}
+
+static void try_changes(const struct asker *asker)
+{
+    const struct uid_range ranges[ITEMS] = {{1, 1}, {3, 9}, {20, 400}};
+    struct record_sum sums[ITEMS];
+    const struct record_sums wanted = {.ranges = ranges, .count = ITEMS, .sums = sums};
+    struct record_changes changes = {.since = 7};
+    ask_sums(asker, MAILBOX, RECORD_WHOLE, 0, &wanted, &changes);
+    uidset_free(&changes.uids);
 }
 
 static void try_values_of(const struct asker *asker, uint64_t mailbox)
@@ -123,28 +134,27 @@ static void try_content(const struct asker *asker)
             draft_close(drafts[i]);
 }
 
-static int no_sums(void *context, const struct uid_range *ranges, size_t count,
-                   struct record_sum *sums)
+static int no_sums(void *context, const struct record_sums *sums)
 {
     (void)context;
-    (void)ranges;
-    memset(sums, 0, count * sizeof *sums);
+    memset(sums->sums, 0, sums->count * sizeof *sums->sums);
     return ERR_OK;
 }
 
 static void try_differences(const struct asker *asker)
 {
-    const struct own_sums mine = {.sums = no_sums};
+    const struct comparison work = {
+        .asker = asker, .mailbox = MAILBOX, .item = RECORD_IDENTITY, .sums = no_sums};
     struct uidset differing = {0};
-    ask_differences(asker, MAILBOX, RECORD_IDENTITY, 0, 1000, &mine, &differing);
+    compare_records(&work, 1000, &differing);
     uidset_free(&differing);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const tries[])(const struct asker *asker) = {
-        try_branch, try_chains, try_mailboxes,  try_header,  try_records,
-        try_sums,   try_values, try_own_values, try_content, try_differences,
+        try_branch, try_chains,     try_mailboxes, try_header,      try_records, try_sums,
+        try_values, try_own_values, try_content,   try_differences, try_changes,
     };
     if (size == 0)
         return 0;
