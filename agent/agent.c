@@ -27,11 +27,10 @@ int64_t agent_now(const struct agent *agent)
     return (int64_t)uv_now(&agent->loop) * 1000;
 }
 
-int agent_check_address(const struct agent *agent, const char *text,
-                        struct sockaddr_storage *address)
+int agent_check_address(const char *text, struct sockaddr_storage *address)
 {
     int rc = address_parse(text, address);
-    if (rc == ERR_OK && !agent->plaintext && !address_is_loopback(address))
+    if (rc == ERR_OK && !address_is_loopback(address))
         rc = fail(ERR_REFUSED, "%s: not loopback: mail would travel in plain text", text);
     return rc;
 }
@@ -96,7 +95,7 @@ static int listen_on(struct agent *agent, const char *text)
     struct sockaddr_storage address;
     struct sockaddr_storage bound = {0};
     int size = sizeof bound;
-    int rc = agent_check_address(agent, text, &address);
+    int rc = agent_check_address(text, &address);
     if (rc)
         return rc;
     uv_tcp_init(&agent->loop, &agent->listener);
@@ -129,7 +128,6 @@ int agent_open(const struct agent_options *options, struct agent **out)
     *out = NULL;
     if (!agent)
         return fail(ERR_NOMEM, "out of memory");
-    agent->plaintext = options->plaintext;
     int error = uv_loop_init(&agent->loop);
     if (error) {
         free(agent);

@@ -15,11 +15,10 @@ struct sync;
 
 struct agent_options {
     const char *listen; /* ADDRESS:PORT to feed followers on; NULL: none. Port 0: the system's */
-    bool plaintext;     /* addresses beyond loopback are allowed, though nothing is encrypted */
 };
 
 struct agent_store {
-    struct store *store; /* must outlive the agent */
+    struct store *store; /* must outlive the agent; opened without `relaxed` */
     const char *follow;  /* ADDRESS:PORT of its upstream; NULL: none */
     const char *name;    /* what this node calls itself towards its upstream; NULL: its node id */
     int follow_fd;       /* instead of `follow`: a connected socket, which becomes the agent's; used
@@ -37,7 +36,9 @@ struct agent_store {
 int agent_open(const struct agent_options *options, struct agent **agent);
 /* Before agent_run(). A master that is told to follow asks the upstream now and then, so that it
  * learns of a later epoch; it follows when it is demoted. ERR_INVALID, ERR_REFUSED: the upstream's
- * address; ERR_REFUSED: an agent of this store runs already; ERR_IO. */
+ * address; ERR_REFUSED: an agent of this store runs already, the store was opened `relaxed`;
+ * ERR_IO.
+ */
 int agent_add(struct agent *agent, const struct agent_store *options);
 /* Feeds one follower on a connected socket, which becomes the agent's; when that one has gone, the
  * agent stops. ERR_NOMEM. */

@@ -52,9 +52,8 @@ static int take_options(struct station *station, const struct agent_store *optio
         return fail(ERR_INVALID, "an address of more than %u bytes", PEER_MAX_SIZE);
     snprintf(station->name, sizeof station->name, "%s", name);
     upstream_init(&station->upstream, follow);
-    return !options->follow_by_fd && *follow
-               ? agent_check_address(station->agent, follow, &station->address)
-               : ERR_OK;
+    return !options->follow_by_fd && *follow ? agent_check_address(follow, &station->address)
+                                             : ERR_OK;
 }
 
 /* An agent that was killed left its followers as connected. */
@@ -102,7 +101,11 @@ int station_open(struct agent *agent, const struct agent_store *options, struct 
         return fail(ERR_NOMEM, "out of memory");
     station->agent = agent;
     station->store = options->store;
-    int rc = take_options(station, options);
+    int rc =
+        store_is_relaxed(options->store)
+            ? fail(ERR_REFUSED, "%s: opened relaxed: its commits could be acknowledged too early",
+                   store_path(options->store))
+            : take_options(station, options);
     if (rc == ERR_OK && !station->beside)
         rc = wake_open(store_db(station->store), &station->wake);
     if (rc) {
@@ -150,7 +153,7 @@ static void take_duty(struct station *station)
     const char *master = station->duty.master;
     struct sockaddr_storage address;
     if (!upstream_take_duty(&station->upstream, &station->duty) ||
-        agent_check_address(station->agent, master, &address) != ERR_OK)
+        agent_check_address(master, &address) != ERR_OK)
         return;
     upstream_follow(&station->upstream, master);
     station->address = address;

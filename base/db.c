@@ -588,6 +588,16 @@ int db_grow(struct db *db)
     return rc;
 }
 
+int db_set_relaxed(struct db *db, bool relaxed)
+{
+    pthread_rwlock_wrlock(&db->open_txns);
+    db->options.relaxed = relaxed; /* for when it is opened anew */
+    int mdb = db->env ? mdb_env_set_flags(db->env, MDB_NOMETASYNC, relaxed) : 0;
+    int rc = mdb ? fail_mdb(db, mdb, "durability") : ERR_OK;
+    pthread_rwlock_unlock(&db->open_txns);
+    return rc;
+}
+
 int db_sync(struct db *db)
 {
     pthread_rwlock_rdlock(&db->open_txns);
@@ -826,9 +836,10 @@ int db_usage(struct db *db, struct db_usage *usage)
     return rc;
 }
 
-int db_check_pages(struct db_txn *txn, void (*report)(void *arg, const char *what), void *arg)
+int db_check_pages(struct db_txn *txn, bool relaxed, void (*report)(void *arg, const char *what),
+                   void *arg)
 {
     mdb_filehandle_t fd;
     mdb_env_get_fd(txn->db->env, &fd);
-    return pages_check(fd, mdb_txn_id(txn->txn), report, arg);
+    return pages_check(fd, mdb_txn_id(txn->txn), !relaxed, report, arg);
 }

@@ -31,8 +31,7 @@ struct db_options {
     int64_t
         writer_wait; /* microseconds that db_begin_write() waits for another writer; 0 means 10 s */
     bool create;     /* make the directory and the environment when they are missing */
-    bool relaxed;    /* commits do not wait for the last sync (MDB_NOMETASYNC): may lose the last,
-                        never corrupts */
+    bool relaxed;    /* as db_set_relaxed() does from the start */
 };
 
 /* ERR_NOTFOUND: nothing there; ERR_CORRUPT: not an environment, or cut short; ERR_NEWER;
@@ -62,7 +61,11 @@ int db_txn_error(const struct db_txn *txn); /* the first error of this transacti
 
 /* Doubles the map; waits until no transaction of this process is open. */
 int db_grow(struct db *db);
-int db_sync(struct db *db); /* makes everything committed so far durable (matters when relaxed) */
+/* From now on commits here do not wait for the last sync (MDB_NOMETASYNC): a power cut may take the
+ * newest one back, and never leaves half of any. A commit that does wait makes all before it
+ * durable. Not while a transaction is open. */
+int db_set_relaxed(struct db *db, bool relaxed);
+int db_sync(struct db *db); /* makes everything durable that any process has committed so far */
 
 /* `value` may be NULL. It points into the map: valid until the transaction ends or, in a write
  * transaction, changes anything. */
@@ -91,9 +94,11 @@ int db_cursor_delete(
     struct db_cursor *cursor); /* the item there; db_next() then gives the one behind it */
 
 /* Looks at every page of the state that this read transaction sees, which should have just begun;
- * tells of each thing that LMDB could trip over. ERR_BUSY: too many commits since; begin anew.
+ * tells of each thing that LMDB could trip over, and of a newer commit that was lost, unless
+ * `relaxed` says that this may happen. ERR_BUSY: too many commits since; begin anew.
  * ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
-int db_check_pages(struct db_txn *txn, void (*report)(void *arg, const char *what), void *arg);
+int db_check_pages(struct db_txn *txn, bool relaxed, void (*report)(void *arg, const char *what),
+                   void *arg);
 
 /* A copy: compacted, as of one committed state. */
 struct db_copy {

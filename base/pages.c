@@ -607,7 +607,7 @@ static int check_all(struct main_walk *work)
     return rc;
 }
 
-int pages_check(int fd, uint64_t txnid, pages_report *report, void *arg)
+int pages_check(int fd, uint64_t txnid, bool older, pages_report *report, void *arg)
 {
     struct meta metas[2];
     struct stat st;
@@ -633,7 +633,7 @@ int pages_check(int fd, uint64_t txnid, pages_report *report, void *arg)
     pages->seen = calloc(pages->meta.last_page / 8 + 1, 1);
     pages->rooms = malloc((size_t)(DEPTH_MAX + 1) * pages->meta.page_size);
     rc = pages->seen && pages->rooms ? check_all(work) : fail(ERR_NOMEM, "out of memory");
-    if (rc == ERR_OK && metas[!(txnid & 1)].txnid + 1 == txnid)
+    if (rc == ERR_OK && older && metas[!(txnid & 1)].txnid + 1 == txnid)
         rc = check_older(pages, &metas[!(txnid & 1)]);
 done:
     free(pages->seen);

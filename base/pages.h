@@ -8,6 +8,7 @@
 #ifndef SHIPLOG_BASE_PAGES_H
 #define SHIPLOG_BASE_PAGES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The row of LMDB's main table in which every transaction that changes anything leaves its number,
@@ -26,9 +27,11 @@ int pages_number_metas(int fd, uint64_t last);
 
 typedef void pages_report(void *arg, const char *what);
 
-/* Looks at all pages of the state that transaction `txnid` left, which a reader must hold. Each
- * thing that is wrong is reported. ERR_BUSY: its meta page has been overwritten since; begin again
- * with a newer one. ERR_CORRUPT: there is no such meta page. ERR_IO, ERR_NOMEM. */
-int pages_check(int fd, uint64_t txnid, pages_report *report, void *arg);
+/* Looks at all pages of the state that transaction `txnid` left, which a reader must hold. `older`:
+ * at the meta page before it, too; it is overwritten by nothing but a commit that is missing, which
+ * a relaxed one may be. Each thing that is wrong is reported. ERR_BUSY: its meta page has been
+ * overwritten since; begin again with a newer one. ERR_CORRUPT: there is no such meta page. ERR_IO,
+ * ERR_NOMEM. */
+int pages_check(int fd, uint64_t txnid, bool older, pages_report *report, void *arg);
 
 #endif

@@ -196,7 +196,7 @@ static int check_pages(struct tx *tx, void *arg)
 {
     struct check *check = arg;
     forget(check);
-    return db_check_pages(tx_db(tx), pages_wrong, check);
+    return db_check_pages(tx_db(tx), tx->relaxed != 0, pages_wrong, check);
 }
 
 static int check_tables(struct tx *tx, void *arg)

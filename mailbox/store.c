@@ -8,6 +8,7 @@
 #include "mailbox/content.h"
 #include "mailbox/tx.h"
 
+#include <fcntl.h>
 #include <pwd.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 #define NODE_KEY "node"
+#define RELAXED_KEY "relaxed" /* there while the newest commits did not wait for the disk */
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define COMMIT_MAX_BYTES (8u << 20) /* of the entries of one commit */
 #define MERGE_MAX_BYTES                                                                            \
     (64u << 20) /* of one that merges a mailbox: as many as there are differences */
@@ -27,7 +30,8 @@ struct store {
     struct db *db;
     char *path;
     char actor[ACTOR_MAX_SIZE + 1];
-    int wake;                            /* datagram socket; -1: none */
+    int wake;      /* datagram socket; -1: none */
+    uint64_t boot; /* of a relaxed handle: under which it was opened; else 0 */
     atomic_int_least64_t reserve_looked; /* when it was looked at last */
 };
 
@@ -119,11 +123,37 @@ static bool same_file(struct db_identity a, struct db_identity b)
     return a.device == b.device && a.inode == b.inode;
 }
 
+/* Another number after the machine was started anew. Never 0, also where nobody tells. */
+static uint64_t boot_number(void)
+{
+    char id[64];
+    int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, id, sizeof id);
+    if (fd >= 0)
+        close(fd);
+    uint64_t number = size > 0 ? hash_xxh3(id, (size_t)size) : hash_random_id();
+    return number ? number : 1;
+}
+
+static int load_relaxed(struct tx *tx)
+{
+    struct bytes value;
+    int rc = db_get(tx->db, TABLE_STATE, bytes_text(RELAXED_KEY), &value);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    if (value.size != 8)
+        return fail(ERR_CORRUPT, "the store's note of relaxed commits is damaged");
+    tx->relaxed = load_u64(value.data);
+    return ERR_OK;
+}
+
 static int tx_load(struct tx *tx)
 {
     int rc = node_load(tx->db, &tx->node);
     if (rc == ERR_OK)
         rc = journal_window(tx->db, &tx->window);
+    if (rc == ERR_OK)
+        rc = load_relaxed(tx);
     if (rc)
         return rc;
     int64_t now = times_now();
@@ -427,6 +457,24 @@ static int notice_copy(struct tx *tx)
                : ERR_OK;
 }
 
+/* A relaxed commit says so in itself, until one follows that waits for the disk. If the machine
+ * stopped in between, a master cannot be sure of its last commits. */
+static int notice_stop(struct tx *tx)
+{
+    uint64_t now = tx->store->boot;
+    uint64_t before = tx->relaxed;
+    uint8_t value[8];
+    save_u64(value, now);
+    if (before == now)
+        return ERR_OK;
+    int rc = now ? db_put(tx->db, TABLE_STATE, bytes_text(RELAXED_KEY), bytes_of(value, 8))
+                 : db_delete(tx->db, TABLE_STATE, bytes_text(RELAXED_KEY));
+    bool lost = before && before != (now ? now : boot_number());
+    if (rc || !lost || tx->node.role != ROLE_MASTER || tx->node.fence)
+        return rc;
+    return tx_open_epoch(tx, "the machine stopped while the last commits were not durable", 0, 0);
+}
+
 static int refuse_changes(const struct tx *tx)
 {
     const struct node *node = &tx->node;
@@ -459,6 +507,8 @@ static int begin_tx(struct tx *tx, enum access access)
         rc = tx_load(tx);
     if (rc == ERR_OK && access == ACCESS_CHANGE)
         rc = refuse_changes(tx);
+    if (rc == ERR_OK)
+        rc = notice_stop(tx);
     return rc ? rc : notice_copy(tx);
 }
 
@@ -499,6 +549,7 @@ void tx_frees_space(struct tx *tx)
 /* What a run of a closure came to, beside its result. */
 struct outcome {
     bool changed;     /* the agent must know */
+    bool relaxed;     /* the state that it saw may not be durable */
     bool frees_space; /* it may have the reserve */
 };
 
@@ -514,6 +565,7 @@ static int run_once(struct store *store, enum access access, int (*work)(struct 
     if (tx.db && db_txn_error(tx.db) == ERR_AGAIN)
         rc = ERR_AGAIN;
     outcome->frees_space = tx.frees_space;
+    outcome->relaxed = tx.relaxed != 0;
     if (access == ACCESS_READ || rc || !tx.db) {
         db_abort(tx.db);
         tx_free(&tx);
@@ -552,6 +604,8 @@ static int run(struct store *store, enum access access, int (*work)(struct tx *,
         if (rc && !released)
             return rc;
     }
+    if (access == ACCESS_READ && outcome.relaxed && !store->boot)
+        return db_sync(store->db);
     if (outcome.changed)
         store_wake_agent(store, WAKE_CHANGED);
     if (access != ACCESS_READ && !released)
@@ -599,6 +653,7 @@ static int open_handle(const char *path, const struct store_options *options, bo
         return rc;
     }
     store->wake = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    store->boot = options && options->relaxed ? boot_number() : 0;
     *out = store;
     return ERR_OK;
 }
@@ -630,10 +685,21 @@ int store_init(const char *path, enum role role, const struct owner *owner,
     return rc;
 }
 
+/* What a relaxed handle leaves is durable, and says so. Where that fails, the store goes on saying
+ * that it may not be. */
+static void settle(struct store *store)
+{
+    store->boot = 0;
+    if (db_set_relaxed(store->db, false) == ERR_OK)
+        (void)store_maintain(store, load_only, NULL);
+}
+
 void store_close(struct store *store)
 {
     if (!store)
         return;
+    if (store->boot)
+        settle(store);
     if (store->wake >= 0)
         close(store->wake);
     db_close(store->db);
@@ -644,6 +710,11 @@ void store_close(struct store *store)
 struct db *store_db(struct store *store)
 {
     return store->db;
+}
+
+bool store_is_relaxed(const struct store *store)
+{
+    return store->boot != 0;
 }
 
 const char *store_path(const struct store *store)

@@ -54,7 +54,7 @@ uint64_t node_digest(const struct node *node);
 struct store_options {
     size_t map_size;     /* as in struct db_options */
     int64_t writer_wait; /* as in struct db_options */
-    bool relaxed;        /* as in struct db_options */
+    bool relaxed;        /* see store_open() */
     const char *actor;   /* who makes the changes, for the journal; NULL: the process's user */
 };
 
@@ -63,11 +63,18 @@ struct store_options {
  * below. */
 int store_init(const char *path, enum role role, const struct owner *owner,
                const struct store_options *options);
-/* As db_open(); ERR_NEWER when the store's format is. */
+/* As db_open(); ERR_NEWER when the store's format is.
+ *
+ * Durability is a property of the handle. Commits of one that is `relaxed` do not wait until they
+ * are durable: a power cut may take the newest one back, never a part of one. Whoever opened the
+ * store without it sees only what is durable: a read makes it so first, where relaxed commits were
+ * left; so the agent ships nothing else. A master that was changed so opens a new epoch when the
+ * machine has stopped before such a handle was closed. */
 int store_open(const char *path, const struct store_options *options, struct store **store);
 void store_close(struct store *store); /* NULL is fine */
 
 struct db *store_db(struct store *store);
+bool store_is_relaxed(const struct store *store);
 const char *store_path(const struct store *store);
 
 /* Runs `read` in a short transaction that sees one state of the store. Its result is returned. */

@@ -33,6 +33,8 @@ struct tx {
     struct box *boxes;
     struct mailbox *mailboxes;
     int64_t time;
+    uint64_t relaxed; /* the boot under which the newest commits were made, if these did not wait
+                         until they were durable; else 0 */
     char actor[ACTOR_MAX_SIZE + 1];
     bool node_dirty;
     bool frees_space; /* on a full disk it may have what was set aside */

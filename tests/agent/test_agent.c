@@ -1048,8 +1048,17 @@ static void an_agent_that_stops_says_so(void **state)
     hang_up(&stranger);
 }
 
+static void reopen(struct host *node, const struct store_options *options)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", store_path(node->store));
+    store_close(node->store);
+    assert_int_equal(store_open(path, options, &node->store), ERR_OK);
+}
+
 static void what_cannot_be_served_is_refused_at_the_start(void **state)
 {
+    static const struct store_options relaxed = {.relaxed = true};
     struct world *world = *state;
     struct host *a = make_node(world, 0, ROLE_MASTER);
     struct host *b = make_node(world, 1, ROLE_REPLICA);
@@ -1065,6 +1074,12 @@ static void what_cannot_be_served_is_refused_at_the_start(void **state)
     assert_int_equal(agent_add(a->agent, &replica), ERR_INVALID);
     assert_false(wake_is_open(store_db(b->store)));
     replica.follow = "[::1]:1";
+    reopen(b, &relaxed);
+    replica.store = b->store;
+    assert_int_equal(agent_add(a->agent, &replica), ERR_REFUSED);
+    assert_false(wake_is_open(store_db(b->store)));
+    reopen(b, NULL);
+    replica.store = b->store;
     assert_int_equal(agent_add(a->agent, &replica), ERR_OK);
     assert_true(wake_is_open(store_db(b->store)));
     assert_int_equal(agent_add(a->agent, &replica), ERR_REFUSED);

@@ -404,7 +404,7 @@ folder 'dove/.Entw&APw-rfe'
 folder 'dove/.Entw&APw-rfe.R&D'
 folder 'dove/.two..x'
 printf '3 V1700000001 N20 G0\n3 :a.h\n9 W12 :b.h\n' >dove/dovecot-uidlist
-printf '0 work\n2 $Junk\n' >dove/dovecot-keywords
+printf '%s\n' '0 work' '2 NonJunk' >dove/dovecot-keywords
 cp m1 dove/cur/a.h:2,FSac
 cp m2 dove/cur/b.h:2,
 cp m1 'dove/.Entw&APw-rfe/new/c.h'
@@ -417,7 +417,7 @@ run 1 "${S[@]}" import Dove dove --keep-uids
 [ "$(wc -l <"$err")" -eq 1 ] || die "not one line about the folder without a name"
 grep -q '^shiplog: folder two//x: ' "$err" || die "it is not said which folder"
 ok list Dove
-[ "$(column 1,3)" = "3${TAB}\$Junk,\\Flagged,\\Seen,work
+[ "$(column 1,3)" = "3${TAB}NonJunk,\\Flagged,\\Seen,work
 9${TAB}-" ] || die "UIDs and keywords of Dovecot's"
 ok list Dove/Entwürfe/R\&D
 [ "$(column 1,3)" = "5${TAB}\\Deleted" ] || die "a name that is no modified UTF-7 stays"
