@@ -7,6 +7,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int disconnect(struct tx *tx, void *arg)
+{
+    struct slot slot = {0};
+    int rc;
+    (void)arg;
+    while ((rc = slot_next(tx_db(tx), &slot)) == ERR_OK) {
+        slot.connected = false;
+        if ((rc = slot_put(tx_db(tx), &slot)) != ERR_OK)
+            break;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int find_connected(struct tx *tx, void *arg)
+{
+    struct slot slot = {0};
+    bool *found = arg;
+    int rc;
+    *found = false;
+    while (!*found && (rc = slot_next(tx_db(tx), &slot)) == ERR_OK)
+        *found = slot.connected;
+    return *found || rc == ERR_END ? ERR_OK : rc;
+}
+
+int moorings_disconnect(struct store *store)
+{
+    bool connected;
+    int rc = store_read(store, find_connected, &connected);
+    return rc || !connected ? rc : store_maintain(store, disconnect, NULL);
+}
+
 static void release_saved(struct moorings *moorings)
 {
     free(moorings->to_save);

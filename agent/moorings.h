@@ -28,6 +28,9 @@ struct moorings {
     size_t to_save_count;
 };
 
+/* Blocks. An agent that was killed left its followers as connected: they are not. */
+int moorings_disconnect(struct store *store);
+
 void moorings_free(struct moorings *moorings);
 /* A follower is so far. Within how many milliseconds it is to be written; UINT64_MAX: memory is
  * short, it is forgotten. `now` is the caller's clock, `time` the calendar's. */

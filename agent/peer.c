@@ -74,8 +74,7 @@ static void on_close(void *context, const char *reason)
     peer->ended = agent_now(peer->agent);
     if (peer->repairer)
         repairer_cancel(peer->repairer);
-    if (!peer->is_source && peer->sink.master && peer->sink.refused &&
-        peer->sink.refusal == REFUSAL_EPOCH)
+    if (!peer->is_source && sink_is_deposed(&peer->sink))
         station_fence(peer->station);
     if (!peer->is_source)
         station_upstream_gone(peer->station, reason);

@@ -281,6 +281,11 @@ void sink_equalised(struct sink *sink, int rc, int64_t now)
     sink->actions->work(sink->context, SINK_LOAD, bytes_of(NULL, 0));
 }
 
+bool sink_is_deposed(const struct sink *sink)
+{
+    return sink->master && sink->refused && sink->refusal == REFUSAL_EPOCH;
+}
+
 void sink_tick(struct sink *sink, int64_t now)
 {
     if (sink->talk.closed)

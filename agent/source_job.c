@@ -5,6 +5,7 @@
 #include "base/err.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define REPAIRS_MOST 3u /* on one connection */
 
@@ -43,6 +44,17 @@ static void check(struct source_job *job, struct store *store)
     if (verdict->judgement == JUDGE_WELCOME &&
         feeder_open(store, hello, &verdict->welcome, &job->feeder) != ERR_OK)
         feeder_refuse(verdict, REFUSAL_OTHER, "%s", err_message());
+}
+
+bool source_job_replaces(struct source_job *job, const struct source *other)
+{
+    const struct source *source = job->source;
+    if (strcmp(other->name, source->name) != 0)
+        return false;
+    if (other->hello.node_id == source->hello.node_id)
+        return true;
+    feeder_refuse(&job->verdict, REFUSAL_NAME, "another follower bears the name %s", source->name);
+    return false;
 }
 
 void source_job_result(struct source_job *job, int rc)

@@ -28,6 +28,10 @@ void source_job_run(struct source_job *job, struct store *store);
  * source_job_result(). */
 int source_job_take_in(struct source_job *job, struct store *store, const struct asker *follower,
                        struct plan *plan);
+/* After a CHECK that welcomed: whether `other`, who is fed already, has to end, because the same
+ * follower has come back before that was noticed. A namesake of another node has this one refused.
+ */
+bool source_job_replaces(struct source_job *job, const struct source *other);
 /* Keeps a result with err_message(), which belongs to this thread. */
 void source_job_result(struct source_job *job, int rc);
 /* The source is told. */

@@ -33,6 +33,20 @@
 
 /* What the followers may have, and what this store may follow. */
 
+/* Whoever was named at the start, else whom the store names, when that is an address. */
+static int begin_following(struct station *station, const char *follow)
+{
+    struct duty *duty = &station->duty;
+    int rc = upstream_look(station->store, duty);
+    if (rc)
+        return rc;
+    if (!*follow && station->follow_fd < 0 && !station->once && duty->role == ROLE_REPLICA &&
+        agent_check_address(duty->master, &station->address) == ERR_OK)
+        follow = duty->master;
+    upstream_init(&station->upstream, follow, duty);
+    return ERR_OK;
+}
+
 static int take_options(struct station *station, const struct agent_store *options)
 {
     const char *name = options->name ? options->name : "";
@@ -51,46 +65,19 @@ static int take_options(struct station *station, const struct agent_store *optio
     if (strlen(follow) >= sizeof station->upstream.follow)
         return fail(ERR_INVALID, "an address of more than %u bytes", PEER_MAX_SIZE);
     snprintf(station->name, sizeof station->name, "%s", name);
-    upstream_init(&station->upstream, follow);
-    return !options->follow_by_fd && *follow ? agent_check_address(follow, &station->address)
-                                             : ERR_OK;
-}
-
-/* An agent that was killed left its followers as connected. */
-static int disconnect_slots(struct tx *tx, void *arg)
-{
-    struct slot slot = {0};
-    int rc;
-    (void)arg;
-    while ((rc = slot_next(tx_db(tx), &slot)) == ERR_OK) {
-        slot.connected = false;
-        if ((rc = slot_put(tx_db(tx), &slot)) != ERR_OK)
-            break;
+    if (!options->follow_by_fd && *follow) {
+        int rc = agent_check_address(follow, &station->address);
+        if (rc)
+            return rc;
     }
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
-static int find_connected(struct tx *tx, void *arg)
-{
-    struct slot slot = {0};
-    bool *found = arg;
-    int rc;
-    *found = false;
-    while (!*found && (rc = slot_next(tx_db(tx), &slot)) == ERR_OK)
-        *found = slot.connected;
-    return *found || rc == ERR_END ? ERR_OK : rc;
+    return begin_following(station, follow);
 }
 
 /* What an agent before this one may have left. */
 static int tidy_up(struct station *station)
 {
-    bool connected;
     int rc = draft_sweep(store_db(station->store), NULL);
-    if (rc == ERR_OK)
-        rc = store_read(station->store, find_connected, &connected);
-    if (rc == ERR_OK && connected)
-        rc = store_maintain(station->store, disconnect_slots, NULL);
-    return rc;
+    return rc ? rc : moorings_disconnect(station->store);
 }
 
 int station_open(struct agent *agent, const struct agent_store *options, struct station **out)
@@ -300,18 +287,13 @@ static void on_save(uv_timer_t *timer)
 
 bool station_admit(struct station *station, struct peer *peer)
 {
-    for (struct peer *other = station->agent->peers; other; other = other->next) {
-        if (other == peer || !is_follower(other, station) ||
-            strcmp(other->source.name, peer->source.name) != 0)
-            continue;
-        if (other->source.hello.node_id != peer->source.hello.node_id) {
-            feeder_refuse(&peer->source_job.verdict, REFUSAL_NAME,
-                          "another follower bears the name %s", peer->source.name);
-            return false;
-        }
-        /* It has come back before its end was noticed. */
-        peer_end(other, "the same follower connected again");
-    }
+    const struct verdict *verdict = &peer->source_job.verdict;
+    for (struct peer *other = station->agent->peers; other; other = other->next)
+        if (other != peer && is_follower(other, station) &&
+            source_job_replaces(&peer->source_job, &other->source))
+            peer_end(other, "the same follower connected again");
+    if (verdict->judgement == JUDGE_REFUSE)
+        return false;
     if (!uv_is_active((const uv_handle_t *)&station->poll))
         uv_timer_start(&station->poll, on_poll, POLL_INTERVAL, POLL_INTERVAL);
     return true;

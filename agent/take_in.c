@@ -13,6 +13,7 @@
 #include "agent/fetch.h"
 #include "agent/fork.h"
 #include "agent/meanwhile.h"
+#include "base/array.h"
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/slots.h"
@@ -43,6 +44,10 @@ struct taking {
     size_t taken_count;
     uint64_t *candidates; /* mailboxes that may have to be merged */
     size_t candidate_count;
+    size_t candidate_capacity;
+    uint64_t *stopped; /* mailboxes that are not what its position says: they wait for a repair */
+    size_t stopped_count;
+    size_t stopped_capacity;
     bool store_values; /* the store's own values changed there */
     uint64_t proven;   /* base unknown: entries up to here are known to be common */
 };
@@ -54,6 +59,7 @@ static void taking_free(struct taking *work)
     free(work->foreign);
     free(work->taken);
     free(work->candidates);
+    free(work->stopped);
 }
 
 static int ask_own(void *context, struct bytes question, struct buf *out)
@@ -125,14 +131,19 @@ static int check_relation(struct taking *work)
     return ERR_OK;
 }
 
+static int add_id(uint64_t **ids, size_t *count, size_t *capacity, uint64_t id)
+{
+    uint64_t *room = array_room(*ids, *count, capacity, sizeof *room);
+    if (!room)
+        return ERR_NOMEM;
+    *ids = room;
+    room[(*count)++] = id;
+    return ERR_OK;
+}
+
 static int add_candidate(struct taking *work, uint64_t id)
 {
-    uint64_t *all = realloc(work->candidates, (work->candidate_count + 1) * sizeof *all);
-    if (!all)
-        return fail(ERR_NOMEM, "out of memory");
-    work->candidates = all;
-    all[work->candidate_count++] = id;
-    return ERR_OK;
+    return add_id(&work->candidates, &work->candidate_count, &work->candidate_capacity, id);
 }
 
 struct own_header {
@@ -160,6 +171,8 @@ static int consider(const struct mailbox_line *line, void *arg)
     struct own_header own = {.id = line->id};
     struct fork_bases bases;
     int rc = store_read(work->store, get_header, &own);
+    if (rc == ERR_OK && line->stopped)
+        rc = add_id(&work->stopped, &work->stopped_count, &work->stopped_capacity, line->id);
     if (rc)
         return rc;
     if (own.damaged)
@@ -481,6 +494,22 @@ static int merge_fetched(struct mailbox_work *work, struct merge_counts *counts,
     return rc;
 }
 
+/* How far a mailbox (0: all) of the follower's is known to be taken in, for the mark to say: up to
+ * its position, but one that waits for a repair has not got what was before that. */
+static void say_taken(struct taking *taking, uint64_t id)
+{
+    struct merge_session *session = &taking->session;
+    bool stopped = !id && taking->stopped_count;
+    for (size_t i = 0; i < taking->stopped_count && !stopped; i++)
+        stopped = taking->stopped[i] == id;
+    session->position = taking->theirs.last;
+    session->mark_count = taking->taken_count;
+    if (!stopped)
+        return;
+    session->position = taking->fork.common_known ? taking->fork.common : (struct position){0};
+    session->mark_count = 0;
+}
+
 static int take_mailbox(struct taking *taking, uint64_t id)
 {
     struct mailbox_work work = {.taking = taking, .id = id};
@@ -500,6 +529,7 @@ static int take_mailbox(struct taking *taking, uint64_t id)
     taking->session.base_replica = work.base_replica;
     taking->session.master_merged = bases.master_merged;
     taking->session.replica_merged = bases.replica_merged;
+    say_taken(taking, id);
     if (rc == ERR_OK)
         rc = merge_fetched(&work, &counts, name);
     if (rc == ERR_OK)
@@ -609,6 +639,7 @@ static int merge(struct taking *work)
     rc = take_all(work, true);
     if (rc == ERR_OK)
         rc = take_all(work, false);
+    say_taken(work, 0);
     if (rc == ERR_OK && own && !work->theirs.discard)
         rc = take_store_values(work);
     return rc ? rc : merge_finish(work->store, &work->session);

@@ -29,20 +29,17 @@ void upstream_follow(struct upstream *upstream, const char *address)
     snprintf(upstream->follow, sizeof upstream->follow, "%s", address);
 }
 
-void upstream_init(struct upstream *upstream, const char *follow)
+void upstream_init(struct upstream *upstream, const char *follow, const struct duty *duty)
 {
-    *upstream = (struct upstream){.pause = REDIAL_FIRST};
+    *upstream = (struct upstream){.pause = REDIAL_FIRST, .duty = *duty};
     upstream_follow(upstream, follow);
 }
 
 bool upstream_take_duty(struct upstream *upstream, const struct duty *duty)
 {
     bool changed = strcmp(upstream->duty.master, duty->master) != 0;
-    bool named_at_start = !upstream->looked && upstream->follow[0];
     upstream->duty = *duty;
-    upstream->looked = true;
-    return changed && !named_at_start && duty->role == ROLE_REPLICA &&
-           strcmp(duty->master, upstream->follow) != 0;
+    return changed && duty->role == ROLE_REPLICA && strcmp(duty->master, upstream->follow) != 0;
 }
 
 bool upstream_is_over(const struct upstream *upstream)

@@ -17,14 +17,15 @@ int upstream_look(struct store *store, struct duty *duty); /* blocks */
 struct upstream {
     char follow[PEER_MAX_SIZE + 1]; /* "": nobody */
     struct duty duty;               /* as of the last look */
-    bool looked;                    /* there was one */
     uint64_t pause;                 /* milliseconds, before the next dial */
     int64_t welcomed;               /* when it was by the upstream; 0: it is not */
 };
 
-void upstream_init(struct upstream *upstream, const char *follow);
+/* `follow`: who was named at the start, or whom the store names, when he can be followed. `duty`:
+ * as of then; whatever the store says otherwise later is news. */
+void upstream_init(struct upstream *upstream, const char *follow, const struct duty *duty);
 /* Whether the store names somebody else from now on, who is followed if he can be:
- * upstream_follow(). Nobody else is when somebody was named at the start. */
+ * upstream_follow(). */
 bool upstream_take_duty(struct upstream *upstream, const struct duty *duty);
 void upstream_follow(struct upstream *upstream, const char *address);
 /* The connection is of no use any more: this node is a master now. */

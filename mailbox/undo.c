@@ -1,6 +1,7 @@
 #include "mailbox/undo.h"
 
 #include "base/err.h"
+#include "mailbox/stop.h"
 #include "mailbox/tx.h"
 
 #include <stdlib.h>
@@ -13,13 +14,26 @@ static int get_entry(struct tx *tx, uint64_t modseq, struct entry *entry)
     return journal_get(tx->db, modseq, entry, NULL);
 }
 
+/* A replica's mailbox that is being repaired is not what the journal there tells of. */
+static int check_told(struct tx *tx, const struct header *header)
+{
+    struct stop stop;
+    if (tx->node.role != ROLE_REPLICA)
+        return ERR_OK;
+    int rc = stop_get(tx->db, header->id, &stop);
+    if (rc == ERR_OK)
+        return fail(ERR_TRIMMED, "mailbox id:%016llx is being repaired: its past cannot be told",
+                    (unsigned long long)header->id);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 int undo_walk(struct tx *tx, const struct header *header, uint64_t since,
               int (*each)(const struct entry *entry, const struct change *change, void *arg),
               void *arg)
 {
     struct change change = {0};
     struct entry entry;
-    int rc = ERR_OK;
+    int rc = header->lastmodseq > since ? check_told(tx, header) : ERR_OK;
     for (uint64_t modseq = header->lastmodseq; rc == ERR_OK && modseq > since;
          modseq = entry.previous) {
         rc = get_entry(tx, modseq, &entry);
