@@ -251,7 +251,7 @@ static int put_line(struct paging *page, const struct record *record, struct for
     if (rc)
         return rc;
     line.keywords = set;
-    line.has_base = page->base && (reaches || record->modseq <= page->base);
+    line.has_base = page->base && ((reaches && !former->mended) || record->modseq <= page->base);
     line.base_system = former->known ? former->system : record->flags & FLAG_SYSTEM;
     line.base_keywords = former->known ? buf_view(&former->keywords) : set;
     ask_encode_record(&line, out);

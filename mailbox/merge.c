@@ -303,7 +303,7 @@ static int add_mine(struct merging *work, const struct record *record,
     int rc = keywords_copy(work->tx, record->keywords, &keywords);
     uint32_t system = record->flags & FLAG_SYSTEM;
     struct bytes base = buf_view(&keywords);
-    bool known = reaches || record->modseq <= work->session->base_master;
+    bool known = (reaches && !former->mended) || record->modseq <= work->session->base_master;
     if (reaches && former->known) {
         system = former->system;
         base = buf_view(&former->keywords);

@@ -101,6 +101,7 @@ int undo_uids(struct tx *tx, const struct header *header, uint64_t since, struct
 struct flags_walk {
     struct former_flags *flags;
     size_t count;
+    uint64_t since;
 };
 
 static int by_uid(const void *key, const void *item)
@@ -110,13 +111,18 @@ static int by_uid(const void *key, const void *item)
     return (uid > flags->uid) - (uid < flags->uid);
 }
 
+static struct former_flags *find_flags(const struct flags_walk *work, uint32_t uid)
+{
+    return bsearch(&uid, work->flags, work->count, sizeof *work->flags, by_uid);
+}
+
 static int set_flags(struct flags_walk *work, uint32_t uid, uint32_t system, struct bytes keywords)
 {
-    struct former_flags *flags =
-        bsearch(&uid, work->flags, work->count, sizeof *work->flags, by_uid);
+    struct former_flags *flags = find_flags(work, uid);
     if (!flags)
         return ERR_OK;
     flags->known = true;
+    flags->mended = false;
     flags->system = system;
     buf_reset(&flags->keywords);
     buf_put(&flags->keywords, keywords.data, keywords.size);
@@ -144,23 +150,36 @@ static int undo_records(struct flags_walk *work, const struct change *change)
     return rc;
 }
 
+static void undo_versions(struct flags_walk *work, const struct change *change)
+{
+    uint32_t uid;
+    uint32_t at = 1;
+    for (size_t i = 0; i < change->former_count && at && uidset_next(&change->uids, at, &uid);
+         i++, at = uid + 1) {
+        struct former_flags *flags = find_flags(work, uid);
+        if (flags)
+            flags->mended = change->former[i].modseq > work->since;
+    }
+}
+
 static int undo_one_flags(const struct entry *entry, const struct change *change, void *arg)
 {
     struct flags_walk *work = arg;
     uint32_t uid;
     int rc = undo_records(work, change);
     (void)entry;
-    if (change->kind != ENTRY_FLAGS)
-        return rc;
-    for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(&change->uids, at, &uid); at = uid + 1)
-        rc = set_flags(work, uid, change->system_before, change->keywords_before);
+    if (change->kind == ENTRY_FLAGS)
+        for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(&change->uids, at, &uid);
+             at = uid + 1)
+            rc = set_flags(work, uid, change->system_before, change->keywords_before);
+    undo_versions(work, change);
     return rc;
 }
 
 int undo_flags(struct tx *tx, const struct header *header, uint64_t since,
                const struct uidset *uids, struct former_flags *flags)
 {
-    struct flags_walk work = {.flags = flags};
+    struct flags_walk work = {.flags = flags, .since = since};
     uint32_t uid;
     for (uint32_t at = 1; at && uidset_next(uids, at, &uid); at = uid + 1)
         flags[work.count++] = (struct former_flags){.uid = uid};

@@ -26,10 +26,13 @@ int undo_uids(struct tx *tx, const struct header *header, uint64_t since, struct
               bool *mail);
 
 /* The flags that one message had. `known` false: no entry since then says so, they are as now. Of
- * a message that was appended since: as appended. */
+ * a message that was appended since: as appended. `mended`: its first entry since then finds it as
+ * it cannot have been here before: damage was mended with another node's record, and what it was
+ * here is not to be known. */
 struct former_flags {
     uint32_t uid;
     bool known;
+    bool mended;
     uint32_t system;
     struct buf keywords; /* canonical set; owned */
 };

@@ -7,8 +7,9 @@
  * nodes, so that everything collides. A history that fails is made as short as possible and
  * printed.
  *
- * Messages have identities here that no node knows: `ghost`. Two of them are one (`alias`) once a
- * merge has joined them.
+ * Messages have identities here that no node knows: `ghost`. Two of them are one (`alias`) for a
+ * node once a merge in its past has joined them. Another merge, of nodes that did not know of that
+ * one, may have joined them otherwise.
  */
 #include "base/err.h"
 #include "mailbox/rules.h"
@@ -19,13 +20,20 @@
 #include <string.h>
 #include <time.h>
 
+/* Two and four nodes, and longer histories, are the compiler's to choose: -DNODES=4u. */
+#ifndef NODES
 #define NODES 3u
-#define UIDS 96u /* a history ends before a UID reaches it */
-#define ENTRIES 1024u
-#define GHOSTS 128u
-#define MARKS 24u
-#define CLIENTS 3u
+#endif
+#ifndef STEPS
 #define STEPS 40u
+#endif
+#define CLIENTS 3u
+/* A history ends before it needs more of these. */
+#define UIDS 64u
+#define ENTRIES 512u
+#define UNDOS 64u
+#define GHOSTS 64u
+#define MARKS 64u
 /* Merges over three nodes that cross more often leave more than one way to see who had what first.
  */
 #define MERGES_STRICT 3u
@@ -58,6 +66,7 @@ struct undo {
     uint64_t modseq;
     uint32_t uid;
     unsigned before;
+    bool healed; /* no journal tells `before` */
 };
 
 struct mark {
@@ -77,12 +86,13 @@ struct node {
     unsigned tip; /* its last entry */
     uint64_t deleted, floor;
     uint64_t trimmed; /* entries up to here are no longer in its journal */
-    struct undo journal[ENTRIES];
+    struct undo journal[UNDOS];
     size_t undos;
     struct mark marks[MARKS];
     size_t mark_count;
     /* what only the model knows */
     uint64_t since[GHOSTS]; /* when this branch got a message, or took it in; 0: never */
+    unsigned alias[GHOSTS]; /* which messages merges of this branch have made one */
     bool merged;            /* this branch has taken in another */
     bool purged;            /* this end has forgotten tombstones */
     uint8_t shown[UIDS];    /* by this end, 0: nothing; stays with it when it becomes a copy */
@@ -94,7 +104,6 @@ struct world {
     struct node node[NODES];
     struct entry entries[ENTRIES];
     unsigned entry_count;
-    unsigned alias[GHOSTS];
     unsigned ghost_count;
     unsigned merges;
     uint8_t guids[GHOSTS];
@@ -161,32 +170,23 @@ static unsigned ancestor(const struct world *world, unsigned a, unsigned b)
     return a;
 }
 
-static unsigned class_of(const struct world *world, unsigned ghost)
-{
-    while (world->alias[ghost] != ghost)
-        ghost = world->alias[ghost];
-    return ghost;
-}
-
 static unsigned new_ghost(struct world *world)
 {
     if (world->ghost_count == GHOSTS) {
         world->full = true;
         return 0;
     }
-    world->alias[world->ghost_count] = world->ghost_count;
     return world->ghost_count++;
 }
 
 /* What clients of this end get to see from now on. */
 static void show(struct world *world, struct node *node)
 {
-    for (uint32_t uid = 1; uid < UIDS; uid++) {
+    for (uint32_t uid = 1; uid < node->uidnext; uid++) {
         const struct message *message = &node->at[uid];
         if (message->state == LIVE) {
             PROMISE(world, !node->gone[uid]);
             PROMISE(world, node->shown[uid] == 0 || node->shown[uid] == message->guid);
-            PROMISE(world, uid < node->uidnext);
             node->shown[uid] = message->guid;
         } else if (message->state == TOMB || node->shown[uid]) {
             node->gone[uid] = true;
@@ -202,7 +202,7 @@ static void check_clients(struct world *world, const struct node *node)
         const struct client *client = &node->clients[i];
         if (!client->there || client->modseq < forgotten(node))
             continue;
-        for (uint32_t uid = 1; uid < UIDS; uid++) {
+        for (uint32_t uid = 1; uid < node->uidnext; uid++) {
             const struct message *message = &node->at[uid];
             int view = client->view[uid];
             if (message->state != ABSENT && message->modseq > client->modseq)
@@ -252,18 +252,20 @@ static void append(struct world *world, struct node *node, const struct step *st
     put(world, node, uid, &message, next_entry(world, node));
 }
 
-static void keep_undo(struct world *world, struct node *node, uint32_t uid, uint64_t modseq)
+static void keep_undo(struct world *world, struct node *node, uint32_t uid, uint64_t modseq,
+                      bool healed)
 {
-    if (node->undos == ENTRIES)
+    if (node->undos == UNDOS)
         world->full = true;
     else
-        node->journal[node->undos++] = (struct undo){modseq, uid, node->at[uid].flags};
+        node->journal[node->undos++] = (struct undo){
+            .modseq = modseq, .uid = uid, .before = node->at[uid].flags, .healed = healed};
 }
 
 static void set_flags(struct world *world, struct node *node, uint32_t uid, unsigned flags,
                       uint64_t modseq)
 {
-    keep_undo(world, node, uid, modseq);
+    keep_undo(world, node, uid, modseq, false);
     node->at[uid].flags = flags;
     node->at[uid].modseq = modseq;
 }
@@ -278,8 +280,8 @@ static void bury(struct node *node, uint32_t uid, uint32_t successor, uint64_t m
 /* Some live UID, 0: none. */
 static uint32_t pick(const struct node *node, uint32_t number)
 {
-    for (uint32_t i = 0; i < UIDS; i++) {
-        uint32_t uid = (number + i) % UIDS;
+    for (uint32_t i = 0; i < node->uidnext; i++) {
+        uint32_t uid = (number + i) % node->uidnext;
         if (node->at[uid].state == LIVE)
             return uid;
     }
@@ -289,7 +291,7 @@ static uint32_t pick(const struct node *node, uint32_t number)
 static uint64_t forget(struct node *node, uint64_t until)
 {
     uint64_t highest = 0;
-    for (uint32_t uid = 1; uid < UIDS; uid++)
+    for (uint32_t uid = 1; uid < node->uidnext; uid++)
         if (node->at[uid].state == TOMB && node->at[uid].modseq <= until) {
             if (highest < node->at[uid].modseq)
                 highest = node->at[uid].modseq;
@@ -301,7 +303,7 @@ static uint64_t forget(struct node *node, uint64_t until)
 
 static void change(struct world *world, struct node *node, const struct step *step)
 {
-    uint32_t uid = pick(node, step->a % (node->uidnext + 1));
+    uint32_t uid = pick(node, step->a);
     if (!uid)
         return;
     uint64_t modseq = next_entry(world, node);
@@ -346,8 +348,9 @@ struct round {
     uint64_t base_m, base_r;                 /* as the rules are told */
     struct merge_record records[2][2][UIDS]; /* whole or left out, M's or R's */
     struct merge_input input;
-    struct node before; /* M */
-    uint32_t lost;      /* by damage at one end, 0: nothing */
+    struct node before;     /* M */
+    unsigned alias[GHOSTS]; /* what both ends know together */
+    uint32_t lost;          /* by damage at one end, 0: nothing */
     bool lost_at_m;
     struct message lost_message;
 };
@@ -398,7 +401,7 @@ static bool same_append(const struct message *a, const struct message *b)
 static void forget_bases(struct round *round)
 {
     uint64_t proven = 0;
-    for (uint32_t uid = 1; uid < UIDS; uid++)
+    for (uint32_t uid = 1; uid < round->m->uidnext; uid++)
         if (same_append(&round->m->at[uid], &round->r->at[uid]) &&
             round->m->at[uid].append > proven)
             proven = round->m->at[uid].append;
@@ -414,6 +417,16 @@ static unsigned flags_at(const struct node *node, uint32_t uid, uint64_t modseq)
         if (node->journal[i - 1].uid == uid && node->journal[i - 1].modseq > modseq)
             flags = node->journal[i - 1].before;
     return flags;
+}
+
+/* Nothing in the journal says how such a message was before. */
+static bool healed_since(const struct node *node, uint32_t uid, uint64_t modseq)
+{
+    for (size_t i = 0; i < node->undos; i++)
+        if (node->journal[i].healed && node->journal[i].uid == uid &&
+            node->journal[i].modseq > modseq)
+            return true;
+    return false;
 }
 
 static uint32_t system_of(unsigned flags)
@@ -440,6 +453,9 @@ static void fill_record(const struct round *round, const struct node *node, uint
     uint64_t base = node == round->m ? round->base_m : round->base_r;
     bool after = message->append > base;
     unsigned before = after ? message->appended_flags : flags_at(node, uid, base);
+    bool readable =
+        after ? node->trimmed < message->append
+              : round->bases.known && node->trimmed <= base && !healed_since(node, uid, base);
     *out = (struct merge_record){.record = {.uid = uid,
                                             .flags = system_of(message->flags),
                                             .successor = message->successor,
@@ -448,8 +464,7 @@ static void fill_record(const struct round *round, const struct node *node, uint
                                             .changed = message->changed,
                                             .save_date = message->saved},
                                  .keywords = keywords_of(message->flags, (unsigned)message->modseq),
-                                 .has_base = after ? node->trimmed < message->append
-                                                   : round->bases.known && node->trimmed <= base,
+                                 .has_base = readable,
                                  .base_system = system_of(before),
                                  .base_keywords = keywords_of(before, uid)};
     out->record.guid.bytes[0] = message->guid;
@@ -462,6 +477,24 @@ static bool same_record(const struct message *a, const struct message *b)
     return same_append(a, b) && a->state == b->state && a->flags == b->flags &&
            a->modseq == b->modseq && a->successor == b->successor && a->changed == b->changed &&
            (a->state == LIVE || a->successor == 0);
+}
+
+/* Whether a tombstone may lead here: of two that died under one UID, one went beside the successor.
+ */
+static bool named(const struct node *node, uint32_t uid)
+{
+    for (uint32_t at = 1; at < node->uidnext; at++) {
+        uint32_t to = node->at[at].state == TOMB ? node->at[at].successor : 0;
+        if (to && uid + 1 >= to && uid <= to + 1)
+            return true;
+    }
+    return false;
+}
+
+static bool may_be_left_out(const struct round *round, uint32_t uid)
+{
+    return same_record(&round->m->at[uid], &round->r->at[uid]) && !named(round->m, uid) &&
+           !named(round->r, uid);
 }
 
 static bool merged_after(const struct round *round, bool replica)
@@ -488,9 +521,8 @@ static void fill_end(struct round *round, bool replica, bool leave_out, struct m
     if (round->bases.known && node->trimmed <= end->base)
         end->base_uidnext =
             round->world->entries[replica ? round->bases.r : round->bases.m].uidnext;
-    for (uint32_t uid = 1; uid < UIDS; uid++)
-        if (node->at[uid].state != ABSENT &&
-            !(leave_out && same_record(&round->m->at[uid], &round->r->at[uid])))
+    for (uint32_t uid = 1; uid < node->uidnext; uid++)
+        if (node->at[uid].state != ABSENT && !(leave_out && may_be_left_out(round, uid)))
             fill_record(round, node, uid, &records[end->count++]);
 }
 
@@ -521,12 +553,16 @@ static void act(struct round *round, const struct merge_action *action, uint64_t
     copy.flags = flags_of(action);
     switch (action->kind) {
     case MERGE_HEAL:
+        PROMISE(world, uid == round->lost && at->state == ABSENT && from->state == LIVE);
+        at->flags = round->lost_message.flags;
+        keep_undo(world, m, uid, modseq, true);
+        put(world, m, uid, &copy, modseq);
+        at->append = from->append;
+        break;
     case MERGE_ADD:
     case MERGE_RENUMBER:
         PROMISE(world, at->state == ABSENT && from->state == LIVE);
         put(world, m, uid, &copy, modseq);
-        if (action->kind == MERGE_HEAL)
-            at->append = from->append;
         break;
     case MERGE_FLAGS:
         PROMISE(world, at->state == LIVE);
@@ -539,7 +575,7 @@ static void act(struct round *round, const struct merge_action *action, uint64_t
     case MERGE_POINT:
         PROMISE(world, at->state == TOMB && at->successor == 0);
         /* From now on it cannot be told that this one did not go on. */
-        world->unlinked[class_of(world, at->ghost)] = true;
+        world->unlinked[at->ghost] = true;
         bury(m, uid, action->other, modseq);
         break;
     case MERGE_BURY:
@@ -571,8 +607,10 @@ static void commit(struct round *round, const struct merge_plan *plan)
     const struct node *r = round->r;
     uint64_t above = last(world, m) > last(world, r) ? last(world, m) : last(world, r);
     enter(world, m, above + 1);
-    for (size_t i = 0; i < plan->count && !world->full; i++)
+    for (size_t i = 0; i < plan->count && !world->full; i++) {
+        PROMISE(world, plan->actions[i].uid < plan->uidnext);
         act(round, &plan->actions[i], next_entry(world, m));
+    }
     PROMISE(world, plan->uidnext >= m->uidnext && plan->uidnext >= r->uidnext);
     m->uidnext = plan->uidnext;
     if (m->deleted < forgotten(r))
@@ -604,11 +642,30 @@ static void copy_node(struct node *to, const struct node *from)
 
 /* ---- Promises ---- */
 
-static bool had_by(const struct world *world, const struct node *node, unsigned ghost,
+static unsigned class_in(const unsigned *alias, unsigned ghost)
+{
+    while (alias[ghost] != ghost)
+        ghost = alias[ghost];
+    return ghost;
+}
+
+static unsigned class_of(const struct round *round, unsigned ghost)
+{
+    return class_in(round->alias, ghost);
+}
+
+static void share_aliases(struct round *round)
+{
+    memcpy(round->alias, round->m->alias, sizeof round->alias);
+    for (unsigned i = 0; i < round->world->ghost_count; i++)
+        round->alias[class_of(round, i)] = class_of(round, class_in(round->r->alias, i));
+}
+
+static bool had_by(const struct round *round, const struct node *node, unsigned ghost,
                    uint64_t base)
 {
-    for (unsigned i = 0; i < world->ghost_count; i++)
-        if (class_of(world, i) == ghost && node->since[i] && node->since[i] <= base)
+    for (unsigned i = 0; i < round->world->ghost_count; i++)
+        if (class_of(round, i) == ghost && node->since[i] && node->since[i] <= base)
             return true;
     return false;
 }
@@ -617,23 +674,23 @@ static bool had_by(const struct world *world, const struct node *node, unsigned 
 static bool shared(const struct round *round, unsigned ghost)
 {
     const struct world *world = round->world;
-    return had_by(world, &round->before, ghost, world->entries[round->bases.m].modseq) &&
-           had_by(world, round->r, ghost, world->entries[round->bases.r].modseq);
+    return had_by(round, &round->before, ghost, world->entries[round->bases.m].modseq) &&
+           had_by(round, round->r, ghost, world->entries[round->bases.r].modseq);
 }
 
-static uint32_t live_as(const struct world *world, const struct node *node, unsigned ghost)
+static uint32_t live_as(const struct round *round, const struct node *node, unsigned ghost)
 {
-    for (uint32_t uid = 1; uid < UIDS; uid++)
-        if (node->at[uid].state == LIVE && class_of(world, node->at[uid].ghost) == ghost)
+    for (uint32_t uid = 1; uid < node->uidnext; uid++)
+        if (node->at[uid].state == LIVE && class_of(round, node->at[uid].ghost) == ghost)
             return uid;
     return 0;
 }
 
-static unsigned count_as(const struct world *world, const struct node *node, unsigned ghost)
+static unsigned count_as(const struct round *round, const struct node *node, unsigned ghost)
 {
     unsigned count = 0;
-    for (uint32_t uid = 1; uid < UIDS; uid++)
-        count += node->at[uid].state == LIVE && class_of(world, node->at[uid].ghost) == ghost;
+    for (uint32_t uid = 1; uid < node->uidnext; uid++)
+        count += node->at[uid].state == LIVE && class_of(round, node->at[uid].ghost) == ghost;
     return count;
 }
 
@@ -644,6 +701,11 @@ static bool links_may_be_lost(const struct round *round)
            (round->bases.marked || round->before.merged || round->r->merged);
 }
 
+static unsigned larger(unsigned a, unsigned b)
+{
+    return a > b ? a : b;
+}
+
 /* How one end had the flags of a message, and has them. */
 struct past {
     const struct node *node;
@@ -651,7 +713,7 @@ struct past {
     uint64_t base;
     bool moved;    /* it got this UID after the base */
     bool changed;  /* after the base */
-    bool readable; /* the journal reaches the base */
+    bool readable; /* the journal says how it was at the base */
     unsigned then;
 };
 
@@ -663,7 +725,7 @@ static struct past look_back(const struct node *node, uint32_t uid, uint64_t bas
                          .base = base,
                          .moved = now->append > base,
                          .changed = now->modseq > base,
-                         .readable = node->trimmed <= base,
+                         .readable = node->trimmed <= base && !healed_since(node, uid, base),
                          .then = flags_at(node, uid, base)};
 }
 
@@ -700,7 +762,7 @@ static bool remains(const struct world *world, const struct node *node, uint8_t 
 {
     if (world->expunged[guid])
         return true;
-    for (uint32_t uid = 1; uid < UIDS; uid++)
+    for (uint32_t uid = 1; uid < node->uidnext; uid++)
         if (node->at[uid].state == LIVE && node->at[uid].guid == guid)
             return true;
     return false;
@@ -717,11 +779,11 @@ static bool ambiguous(const struct round *round, uint8_t guid)
     if (world->merges > MERGES_STRICT)
         return true;
     for (unsigned i = 0; i < world->ghost_count; i++) {
-        if (world->guids[i] != guid)
+        if (world->guids[i] != guid || (!round->before.since[i] && !round->r->since[i]))
             continue;
-        if (world->unlinked[i] || (first != GHOSTS && class_of(world, i) != first))
+        if (world->unlinked[i] || (first != GHOSTS && class_of(round, i) != first))
             return true;
-        first = class_of(world, i);
+        first = class_of(round, i);
     }
     return false;
 }
@@ -735,7 +797,7 @@ static bool unnamed(const struct round *round, unsigned ghost)
     for (uint32_t uid = 1; uid < UIDS; uid++) {
         const struct message *there = &ahead->at[uid];
         const struct message *here = &behind->at[uid];
-        if (here->state == ABSENT || class_of(round->world, here->ghost) != ghost ||
+        if (here->state == ABSENT || class_of(round, here->ghost) != ghost ||
             there->state != TOMB || there->guid == here->guid)
             continue;
         bool named = false;
@@ -747,6 +809,21 @@ static bool unnamed(const struct round *round, unsigned ghost)
     return false;
 }
 
+/* An end has, or had, apart what the other end has joined. Which of the two the joined one is
+ * cannot be told. */
+static bool parted(const struct round *round, const struct node *node, unsigned ghost)
+{
+    unsigned first = GHOSTS;
+    for (unsigned i = 0; i < round->world->ghost_count; i++) {
+        if (!node->since[i] || class_of(round, i) != ghost)
+            continue;
+        if (first != GHOSTS && class_in(node->alias, i) != first)
+            return true;
+        first = class_in(node->alias, i);
+    }
+    return false;
+}
+
 static void check_shared(const struct round *round, unsigned ghost)
 {
     struct world *world = round->world;
@@ -754,26 +831,29 @@ static void check_shared(const struct round *round, unsigned ghost)
         !round->bases.known || ambiguous(round, world->guids[ghost]) || unnamed(round, ghost);
     bool links_lost = links_may_be_lost(round);
     lenient |= links_lost;
-    uint32_t at_m = live_as(world, &round->before, ghost);
-    uint32_t at_r = live_as(world, round->r, ghost);
-    unsigned count = count_as(world, round->m, ghost);
-    if (count > 1 && lenient) /* for ever */
+    uint32_t at_m = live_as(round, &round->before, ghost);
+    uint32_t at_r = live_as(round, round->r, ghost);
+    unsigned count = count_as(round, round->m, ghost);
+    unsigned most =
+        larger(count_as(round, &round->before, ghost), count_as(round, round->r, ghost));
+    bool apart = parted(round, &round->before, ghost) || parted(round, round->r, ghost);
+    if (count > 1 && (lenient || apart)) /* for ever */
         world->unlinked[ghost] = true;
-    if (round->lost && class_of(world, round->lost_message.ghost) == ghost) {
+    if (round->lost && class_of(round, round->lost_message.ghost) == ghost) {
         uint32_t there = round->lost_at_m ? at_r : at_m;
         PROMISE(world, there == 0 || round->m->at[round->lost].state == LIVE);
         return;
     }
     if (!at_m || !at_r) {
-        PROMISE(world, count == 0 || lenient);
+        PROMISE(world, count == 0 || lenient || apart);
         return;
     }
     PROMISE(world, count >= 1 || (ambiguous(round, world->guids[ghost]) &&
                                   remains(world, round->m, world->guids[ghost])));
-    PROMISE(world, count == 1 || lenient);
-    if (count == 1 && !links_lost && !ambiguous(round, world->guids[ghost]) &&
+    PROMISE(world, count == 1 || (apart && count <= most) || lenient);
+    if (count == 1 && !links_lost && !apart && !ambiguous(round, world->guids[ghost]) &&
         !unnamed(round, ghost))
-        check_shared_flags(round, at_m, at_r, live_as(world, round->m, ghost));
+        check_shared_flags(round, at_m, at_r, live_as(round, round->m, ghost));
 }
 
 struct tally {
@@ -787,10 +867,10 @@ static void tally_end(const struct round *round, bool replica, uint8_t guid, str
     const struct node *here = replica ? round->r : &round->before;
     const struct node *there = replica ? &round->before : round->r;
     uint64_t base = replica ? round->base_r : round->base_m;
-    for (uint32_t uid = 1; uid < UIDS; uid++) {
+    for (uint32_t uid = 1; uid < here->uidnext; uid++) {
         const struct message *message = &here->at[uid];
         if (message->state != LIVE || message->guid != guid ||
-            shared(round, class_of(round->world, message->ghost)))
+            shared(round, class_of(round, message->ghost)))
             continue;
         if (there->at[uid].state == TOMB && there->at[uid].guid == guid)
             tally->met++;
@@ -800,11 +880,6 @@ static void tally_end(const struct round *round, bool replica, uint8_t guid, str
     }
 }
 
-static unsigned larger(unsigned a, unsigned b)
-{
-    return a > b ? a : b;
-}
-
 /* Of what was made at one end alone nothing is lost, and nothing is doubled. */
 static void check_counts(const struct round *round, uint8_t guid)
 {
@@ -812,10 +887,10 @@ static void check_counts(const struct round *round, uint8_t guid)
     struct tally tally = {0};
     tally_end(round, false, guid, &tally);
     tally_end(round, true, guid, &tally);
-    for (uint32_t uid = 1; uid < UIDS; uid++) {
+    for (uint32_t uid = 1; uid < round->m->uidnext; uid++) {
         const struct message *message = &round->m->at[uid];
         tally.after += message->state == LIVE && message->guid == guid &&
-                       !shared(round, class_of(world, message->ghost));
+                       !shared(round, class_of(round, message->ghost));
     }
     unsigned least = larger(tally.old_m + tally.new_m, tally.old_r + tally.new_r);
     unsigned most = tally.old_m + tally.old_r + larger(tally.new_m, tally.new_r) + tally.met;
@@ -831,7 +906,7 @@ static void check_counts(const struct round *round, uint8_t guid)
 static uint32_t locate(const struct round *round, uint32_t uid)
 {
     const struct message *message = &round->r->at[uid];
-    uint32_t same = live_as(round->world, round->m, class_of(round->world, message->ghost));
+    uint32_t same = live_as(round, round->m, class_of(round, message->ghost));
     if (same)
         return same;
     for (unsigned hops = 0; uid && uid < UIDS && hops < UIDS; hops++) {
@@ -860,11 +935,11 @@ static void check_joined_flags(const struct round *round, const struct message *
 /* M's message that R's must have been joined with, if no tombstone says it: in UID order. */
 static uint32_t partner(const struct round *round, const struct message *message, const bool *taken)
 {
-    for (uint32_t uid = 1; uid < UIDS; uid++) {
+    for (uint32_t uid = 1; uid < round->before.uidnext; uid++) {
         const struct message *at = &round->before.at[uid];
         if (at->state == LIVE && at->guid == message->guid && at->append > round->base_m &&
-            !taken[at->ghost] && !shared(round, class_of(round->world, at->ghost)))
-            return live_as(round->world, round->m, class_of(round->world, at->ghost));
+            !taken[at->ghost] && !shared(round, class_of(round, at->ghost)))
+            return live_as(round, round->m, class_of(round, at->ghost));
     }
     return 0;
 }
@@ -877,20 +952,20 @@ static void learn_join(struct round *round, uint32_t uid, bool *taken, bool gues
     const struct message *there = &round->before.at[uid];
     bool met = there->state == TOMB && there->guid == message->guid;
     if (guess && !to && !met && message->append > round->base_r &&
-        !shared(round, class_of(world, message->ghost)))
+        !shared(round, class_of(round, message->ghost)))
         to = partner(round, message, taken);
     bool guessed = to && locate(round, uid) == 0;
     if (!to)
         return;
-    unsigned ghost = class_of(world, round->m->at[to].ghost);
-    uint32_t was = live_as(world, &round->before, ghost);
-    if (class_of(world, message->ghost) == ghost || !was)
+    unsigned ghost = class_of(round, round->m->at[to].ghost);
+    uint32_t was = live_as(round, &round->before, ghost);
+    if (class_of(round, message->ghost) == ghost || !was)
         return;
     taken[round->before.at[was].ghost] = true;
     if (!links_may_be_lost(round) && !ambiguous(round, message->guid))
         check_joined_flags(round, message, &round->before.at[was], &round->m->at[to]);
-    world->unlinked[ghost] |= guessed || world->unlinked[class_of(world, message->ghost)];
-    world->alias[class_of(world, message->ghost)] = ghost;
+    world->unlinked[ghost] |= guessed || world->unlinked[class_of(round, message->ghost)];
+    round->alias[class_of(round, message->ghost)] = ghost;
 }
 
 /* Messages that the merge has made one are one from now on. */
@@ -908,14 +983,14 @@ static void learn_losses(struct round *round)
 {
     struct world *world = round->world;
     for (unsigned i = 0; i < world->ghost_count; i++)
-        if (world->alias[i] == i && count_as(world, round->m, i) > 1)
+        if (round->alias[i] == i && count_as(round, round->m, i) > 1)
             world->unlinked[i] = true;
-    for (uint32_t uid = 1; uid < UIDS; uid++) {
+    for (uint32_t uid = 1; uid < round->m->uidnext; uid++) {
         const struct message *after = &round->m->at[uid];
         const struct message *r = &round->r->at[uid];
-        unsigned ghost = class_of(world, r->ghost);
-        if (r->state != ABSENT && after->state == TOMB && class_of(world, after->ghost) != ghost &&
-            !live_as(world, round->m, ghost))
+        unsigned ghost = class_of(round, r->ghost);
+        if (r->state != ABSENT && after->state == TOMB && class_of(round, after->ghost) != ghost &&
+            !live_as(round, round->m, ghost))
             world->unlinked[ghost] = true;
     }
 }
@@ -925,17 +1000,18 @@ static void check_merge(struct round *round)
     struct world *world = round->world;
     /* Both got it from a third node, each by a merge of its own: neither knows. */
     for (unsigned i = 0; i < world->ghost_count; i++)
-        if (!shared(round, class_of(world, i)) &&
-            had_by(world, &round->before, class_of(world, i), UINT64_MAX) &&
-            had_by(world, round->r, class_of(world, i), UINT64_MAX))
-            world->unlinked[class_of(world, i)] = true;
+        if (!shared(round, class_of(round, i)) &&
+            had_by(round, &round->before, class_of(round, i), UINT64_MAX) &&
+            had_by(round, round->r, class_of(round, i), UINT64_MAX))
+            world->unlinked[class_of(round, i)] = true;
     for (unsigned ghost = 0; ghost < world->ghost_count; ghost++)
-        if (world->alias[ghost] == ghost && shared(round, ghost))
+        if (round->alias[ghost] == ghost && shared(round, ghost))
             check_shared(round, ghost);
     for (unsigned i = 0; i < GUIDS && !round->lost; i++)
         check_counts(round, (uint8_t)('a' + i));
     learn_joins(round);
     learn_losses(round);
+    memcpy(round->m->alias, round->alias, sizeof round->alias);
 }
 
 static bool equal_actions(const struct merge_action *a, const struct merge_action *b)
@@ -1022,7 +1098,7 @@ static void print_node(const struct world *world, const struct node *node)
  * could not be told from these.) */
 static void damage(struct round *round, uint32_t number)
 {
-    uint32_t uid = pick(round->m, number % UIDS);
+    uint32_t uid = pick(round->m, number);
     if (!uid || round->m->purged || round->r->purged || round->bases.marked ||
         !round->bases.known || !same_append(&round->m->at[uid], &round->r->at[uid]) ||
         round->r->at[uid].state != LIVE || round->m->at[uid].append > round->base_m)
@@ -1052,6 +1128,7 @@ static void plan_and_commit(struct round *round, bool left_out)
     world->merges++;
     check_again(round, &plan, &again);
     round->before = *round->m;
+    share_aliases(round);
     commit(round, left_out ? &again : &plan);
     merge_plan_free(&plan);
     merge_plan_free(&again);
@@ -1127,8 +1204,9 @@ static void take(struct world *world, const struct step *step)
     }
     for (size_t i = 0; i < NODES && world->print; i++)
         print_node(world, &world->node[i]);
-    if (!world->full)
-        show(world, node);
+    if (world->full)
+        return;
+    show(world, node);
     check_clients(world, node);
 }
 
@@ -1138,8 +1216,11 @@ static void begin(struct world *world, bool print)
     world->print = print;
     world->entry_count = 1;
     world->entries[0] = (struct entry){.modseq = 5, .uidnext = 1};
-    for (size_t i = 0; i < NODES; i++)
+    for (size_t i = 0; i < NODES; i++) {
         world->node[i].uidnext = 1;
+        for (unsigned ghost = 0; ghost < GHOSTS; ghost++)
+            world->node[i].alias[ghost] = ghost;
+    }
 }
 
 /* NULL: all promises were kept. */
@@ -1173,16 +1254,17 @@ static void roll(struct dice *dice, struct step *steps)
     }
 }
 
-/* Leaves out whatever the failure does not need. */
+/* Leaves out whatever the failure of this promise does not need. */
 static size_t shrink(struct world *world, struct step *steps, size_t count)
 {
+    int line = world->line;
     for (size_t size = count / 2; size > 0;) {
         bool shorter = false;
         for (size_t at = 0; at + size <= count;) {
             struct step fewer[STEPS];
             memcpy(fewer, steps, at * sizeof *steps);
             memcpy(fewer + at, steps + at + size, (count - at - size) * sizeof *steps);
-            if (run(world, fewer, count - size, false)) {
+            if (run(world, fewer, count - size, false) && world->line == line) {
                 memcpy(steps, fewer, sizeof fewer);
                 count -= size;
                 shorter = true;
