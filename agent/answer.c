@@ -32,6 +32,28 @@ static bool is_full(const struct answering *work)
     return work->out->size - work->start > PAGE_SIZE;
 }
 
+static int put_stops(struct tx *tx, struct buf *out)
+{
+    struct buf items = {0};
+    struct stop stop;
+    uint64_t id = 0, count = 0;
+    int rc = ERR_END;
+    for (; tx_node(tx)->role == ROLE_REPLICA; count++) {
+        rc = stop_next(tx_db(tx), &id, &stop);
+        if (rc)
+            break;
+        buf_u64(&items, stop.mailbox);
+        buf_varint(&items, stop.epoch.number);
+        buf_u64(&items, stop.epoch.node);
+        buf_varint(&items, stop.as_of);
+    }
+    buf_varint(out, count);
+    buf_put(out, items.data, items.size);
+    bool failed = items.failed;
+    buf_free(&items);
+    return failed ? fail(ERR_NOMEM, "out of memory") : rc;
+}
+
 static int answer_branch(struct tx *tx, struct answering *work)
 {
     struct buf *out = work->out;
@@ -70,6 +92,8 @@ static int answer_branch(struct tx *tx, struct answering *work)
     buf_put(out, items.data, items.size);
     bool failed = items.failed;
     buf_free(&items);
+    if (rc == ERR_END)
+        rc = put_stops(tx, out);
     if (rc == ERR_END && (failed || out->size > ANSWER_MAX))
         return fail(failed ? ERR_NOMEM : ERR_INVALID, "too many epochs and marks to tell");
     return rc == ERR_END ? ERR_OK : rc;
@@ -141,6 +165,8 @@ static int answer_mailboxes(struct tx *tx, struct answering *work)
 static void put_now(struct tx *tx, const struct header *header, bool sound, struct buf *out)
 {
     buf_position(out, tx_window(tx)->last);
+    buf_varint(out, tx_node(tx)->epoch.number);
+    buf_u64(out, tx_node(tx)->epoch.node);
     buf_u8(out, sound);
     ask_encode_header(header, out);
 }
@@ -498,6 +524,8 @@ static int answer_values(struct tx *tx, struct answering *work)
     if (rc == ERR_OK || rc == ERR_END) {
         buf_u8(work->out, 1);
         buf_u64(work->out, tx_window(tx)->last.modseq);
+        buf_varint(work->out, tx_node(tx)->epoch.number);
+        buf_u64(work->out, tx_node(tx)->epoch.node);
         buf_u64(work->out, page.mailbox ? header.lastmodseq : tx_node(tx)->meta_modseq);
         buf_varint(work->out, page.count);
         buf_put(work->out, page.out.data, page.out.size);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define UIDSET_MAX 4096u /* ranges of UIDs in one question about records */
+#define STOP_LEAST 18u   /* bytes of one that waits */
 
 static int malformed(const char *what)
 {
@@ -42,7 +43,26 @@ void branch_free(struct branch *branch)
 {
     free(branch->epochs);
     free(branch->marks);
+    free(branch->stops);
     *branch = (struct branch){0};
+}
+
+static int read_stops(struct reader *in, struct branch *branch)
+{
+    uint64_t count = read_varint(in);
+    if (in->failed || count > ANSWER_MAX / STOP_LEAST)
+        return malformed("stops");
+    branch->stops = calloc(count + 1, sizeof *branch->stops);
+    if (!branch->stops)
+        return fail(ERR_NOMEM, "out of memory");
+    for (; branch->stop_count < count && !in->failed; branch->stop_count++) {
+        struct mark *stop = &branch->stops[branch->stop_count];
+        stop->mailbox = read_u64(in);
+        stop->epoch.number = read_varint32(in);
+        stop->epoch.node = read_u64(in);
+        stop->taken.modseq = read_varint(in);
+    }
+    return in->failed ? malformed("stops") : ERR_OK;
 }
 
 static int read_marks(struct reader *in, struct branch *branch)
@@ -87,6 +107,8 @@ static int read_branch(struct reader *in, struct branch *branch)
         if (epoch_decode(in, &branch->epochs[branch->epoch_count]))
             return malformed("an epoch");
     int rc = read_marks(in, branch);
+    if (rc == ERR_OK)
+        rc = read_stops(in, branch);
     return rc == ERR_OK && !reader_done(in) ? malformed("a branch") : rc;
 }
 
@@ -215,6 +237,8 @@ int ask_decode_header(struct reader *from, struct header *header)
 static int read_now(struct reader *in, uint64_t mailbox, struct mailbox_state_now *now)
 {
     now->position = read_position(in);
+    now->epoch.number = read_varint32(in);
+    now->epoch.node = read_u64(in);
     now->sound = read_u8(in) == 1;
     int rc = ask_decode_header(in, &now->header);
     return rc == ERR_OK && now->header.id != mailbox ? malformed("another mailbox's header") : rc;
@@ -516,11 +540,12 @@ static int read_values(struct reader *in, uint64_t mailbox, struct merge_other *
 }
 
 int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint64_t base,
-               struct merge_other *other, uint64_t *as_of)
+               struct merge_other *other, struct values_as_of *as_of)
 {
+    struct values_as_of now = {0};
     struct buf answer = {0};
     struct buf row = {0};
-    uint64_t position = 0, changed = 0, first_changed = 0;
+    uint64_t changed = 0, first_changed = 0;
     bool any = false;
     int rc = ERR_OK;
     while (rc == ERR_OK) {
@@ -532,15 +557,19 @@ int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint
         buf_bytes(&question, buf_view(&row));
         rc = ask(asker, &question, &answer, &in);
         if (rc == ERR_OK) {
-            position = read_u64(&in);
+            now.modseq = read_u64(&in);
+            now.epoch.number = read_varint32(&in);
+            now.epoch.node = read_u64(&in);
             changed = read_u64(&in);
             first_changed = any ? first_changed : changed;
             any = true;
             rc = read_values(&in, mailbox, other, &row);
         }
     }
+    if (changed != first_changed)
+        now.modseq = 0;
     if (as_of)
-        *as_of = changed == first_changed ? position : 0;
+        *as_of = now;
     buf_free(&answer);
     buf_free(&row);
     return rc == ERR_END ? ERR_OK : rc;

@@ -48,6 +48,9 @@ struct branch {
     size_t epoch_count;
     struct mark *marks;
     size_t mark_count;
+    struct mark *stops; /* a repair is going on: what is in the mailboxes that wait, as if it had
+                           been taken in (mailbox/stop.h) */
+    size_t stop_count;
 };
 int ask_branch(const struct asker *asker, struct branch *branch);
 void branch_free(struct branch *branch);
@@ -73,6 +76,7 @@ int ask_mailboxes(const struct asker *asker, uint64_t at,
 struct mailbox_state_now {
     struct header header;
     struct position position;
+    struct epoch_id epoch;
     bool sound;          /* its records give its digest; only when it was asked for */
     bool former_known;   /* only where a base was asked for and the other's journal reaches back: */
     struct facts former; /* state, name and UIDNEXT as of the base */
@@ -103,11 +107,15 @@ int ask_sums(const struct asker *asker, uint64_t mailbox, enum record_item item,
 
 /* Seen sets and meta values (mailbox 0: the store's) with a modseq above `since`; what users saw
  * and unsaw after `base`, where the other's journal reaches back. Adds them to `other`. *as_of (may
- * be NULL): the modseq of the other's journal when they were all as given; 0: they changed
- * meanwhile.
+ * be NULL): the modseq of the other's journal when they were all as given, and its epoch then;
+ * modseq 0: they changed meanwhile.
  */
+struct values_as_of {
+    uint64_t modseq;
+    struct epoch_id epoch;
+};
 int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint64_t base,
-               struct merge_other *other, uint64_t *as_of);
+               struct merge_other *other, struct values_as_of *as_of);
 
 /* Content by GUID: finished drafts of this db for all that the other has; NULL in place of others.
  * At most ASK_CONTENT_MAX. What waits in memory is staged above `memory` bytes. */

@@ -13,10 +13,14 @@
 
 #define PROBES 64u /* positions in one question */
 
+#define NO_MAILBOX UINT64_MAX /* the path of the journal itself */
+
 /* A branch's epochs from the root to its tip. */
 struct path {
-    const struct epoch **epochs;
+    struct epoch *epochs;
     size_t count;
+    struct position end;
+    bool apart; /* a mailbox's, which is not the journal's: a repair was given up on the way */
 };
 
 static const struct epoch *find_epoch(const struct branch *branch, struct epoch_id id)
@@ -27,21 +31,81 @@ static const struct epoch *find_epoch(const struct branch *branch, struct epoch_
     return NULL;
 }
 
-static int path_of(const struct branch *branch, struct path *path)
+/* What the mailbox began this epoch with, when that is not where its parent ended
+ * (journal/epoch.h). */
+static const struct mark *find_start(const struct branch *branch, const struct epoch *epoch,
+                                     uint64_t mailbox)
 {
-    const struct epoch *epoch = find_epoch(branch, branch->epoch);
-    *path = (struct path){.epochs = calloc(branch->epoch_count + 1, sizeof(const struct epoch *))};
+    for (size_t i = 0; mailbox != NO_MAILBOX && i < branch->mark_count; i++) {
+        const struct mark *mark = &branch->marks[i];
+        if (mark->modseq == epoch->first && mark->mailbox == mailbox && mark->taken.chain == 0)
+            return mark;
+    }
+    return NULL;
+}
+
+static struct epoch as_mailbox_has_it(const struct branch *branch, const struct epoch *epoch,
+                                      uint64_t mailbox, bool *apart)
+{
+    struct epoch here = *epoch;
+    const struct mark *start = find_start(branch, epoch, mailbox);
+    if (start) {
+        here.parent = start->epoch;
+        here.before = start->taken;
+        *apart = true;
+    }
+    return here;
+}
+
+static int path_from(const struct branch *branch, struct epoch_id tip, struct position end,
+                     uint64_t mailbox, struct path *path)
+{
+    const struct epoch *epoch = find_epoch(branch, tip);
+    *path =
+        (struct path){.epochs = calloc(branch->epoch_count + 1, sizeof *path->epochs), .end = end};
     if (!path->epochs)
         return fail(ERR_NOMEM, "out of memory");
-    /* A parent's number is below its child's: this ends. */
-    for (; epoch; epoch = find_epoch(branch, epoch->parent))
-        path->epochs[path->count++] = epoch;
+    while (epoch) {
+        struct epoch *here = &path->epochs[path->count++];
+        *here = as_mailbox_has_it(branch, epoch, mailbox, &path->apart);
+        /* A parent is below its child: this ends. */
+        epoch = epoch_compare(here->parent, here->id) < 0 ? find_epoch(branch, here->parent) : NULL;
+    }
     for (size_t i = 0; i < path->count / 2; i++) {
-        const struct epoch *swap = path->epochs[i];
+        struct epoch swap = path->epochs[i];
         path->epochs[i] = path->epochs[path->count - 1 - i];
         path->epochs[path->count - 1 - i] = swap;
     }
     return ERR_OK;
+}
+
+static int path_of(const struct branch *branch, uint64_t mailbox, struct path *path)
+{
+    return path_from(branch, branch->epoch, branch->last, mailbox, path);
+}
+
+static size_t count_shared(const struct path *here, const struct path *there)
+{
+    size_t shared = 0;
+    while (shared < here->count && shared < there->count &&
+           epoch_compare(here->epochs[shared].id, there->epochs[shared].id) == 0)
+        shared++;
+    return shared;
+}
+
+/* Where the path leaves the first so many epochs. */
+static struct position end_of(const struct path *path, size_t shared)
+{
+    return shared < path->count ? path->epochs[shared].before : path->end;
+}
+
+/* Up to where two paths are one; 0: nowhere. */
+static uint64_t parting(const struct path *here, const struct path *there)
+{
+    size_t shared = count_shared(here, there);
+    uint64_t mine = end_of(here, shared).modseq;
+    uint64_t theirs = end_of(there, shared).modseq;
+    return shared == 0 ? 0 : mine < theirs ? mine : theirs;
 }
 
 struct epoch_id fork_epoch_at(const struct branch *branch, uint64_t modseq)
@@ -225,43 +289,108 @@ static int find_by_slots(struct store *store, const struct asker *follower,
     return rc;
 }
 
-static struct position lower(struct position a, struct position b)
+/* The lower of two ends in one epoch, and whether it is this node's. */
+struct common_end {
+    struct position position;
+    bool mine;
+    bool open; /* that node goes on from there */
+};
+
+static struct common_end lower_end(const struct path *here, const struct path *there, size_t shared)
 {
-    return a.modseq < b.modseq ? a : b;
+    struct position mine = end_of(here, shared);
+    struct position theirs = end_of(there, shared);
+    if (mine.modseq <= theirs.modseq)
+        return (struct common_end){mine, true, shared == here->count};
+    return (struct common_end){theirs, false, shared == there->count};
 }
 
-/* By the trees. An epoch that goes on at both proves nothing about where its entries end. */
+/* The other node's journal may prove that it was there, or that it was not. */
+static int disprove(struct store *store, const struct asker *follower, const struct common_end *end,
+                    bool *wrong)
+{
+    struct holding holding = {.position = end->position};
+    struct position there;
+    int rc = end->mine ? ask_chains(follower, &end->position.modseq, 1, &there)
+                       : store_read(store, look_for, &holding);
+    if (rc)
+        return rc;
+    *wrong = end->mine ? there.chain && there.chain != end->position.chain
+                       : !holding.holds && !holding.trimmed;
+    return ERR_OK;
+}
+
+/* By the trees. An epoch that goes on at both proves nothing about where its entries end. Nor does
+ * one whose master has fewer entries of it than others: it lost commits, and may have made others
+ * under their numbers. */
 static int find_by_epochs(struct store *store, const struct asker *follower,
                           const struct branch *mine, const struct branch *theirs,
                           const struct path *here, const struct path *there, struct fork *fork)
 {
-    size_t shared = 0;
-    while (shared < here->count && shared < there->count &&
-           epoch_compare(here->epochs[shared]->id, there->epochs[shared]->id) == 0)
-        shared++;
+    size_t shared = count_shared(here, there);
     if (shared == 0)
         return ERR_OK;
-    bool closed_here = shared < here->count;
-    bool closed_there = shared < there->count;
-    if (!closed_here && !closed_there)
+    if (shared == here->count && shared == there->count)
+        return find_by_slots(store, follower, theirs, fork);
+    struct common_end end = lower_end(here, there, shared);
+    const struct branch *branch = end.mine ? mine : theirs;
+    bool wrong = false;
+    int rc = disprove(store, follower, &end, &wrong);
+    if (rc)
+        return rc;
+    bool behind = end.position.modseq < end_of(end.mine ? there : here, shared).modseq;
+    if (end.open && behind && here->epochs[shared - 1].id.node == branch->node_id &&
+        !branch->stop_count)
+        wrong = true;
+    if (wrong)
         return find_by_slots(store, follower, theirs, fork);
     fork->common_known = true;
-    fork->common = lower(closed_here ? here->epochs[shared]->before : mine->last,
-                         closed_there ? there->epochs[shared]->before : theirs->last);
+    fork->common = end.position;
     return ERR_OK;
 }
 
-/* How far a mark reaches along another's branch; 0: it is about a third one. */
-static uint64_t reach(const struct mark *mark, const struct branch *other, const struct path *path)
+/* Of an epoch of somebody else's that began when a repair was given up, all that is known is that
+ * it does not go on where its parent ended. */
+static bool begins_anew(const struct branch *branch, const struct epoch *epoch)
 {
-    for (size_t i = 0; i < path->count; i++) {
-        if (epoch_compare(path->epochs[i]->id, mark->epoch) != 0)
-            continue;
-        uint64_t end =
-            i + 1 < path->count ? path->epochs[i + 1]->before.modseq : other->last.modseq;
-        return mark->taken.modseq < end ? mark->taken.modseq : end;
+    for (size_t i = 0; i < branch->mark_count; i++) {
+        const struct mark *mark = &branch->marks[i];
+        if (mark->taken.chain == 0 && mark->taken.modseq == epoch->first &&
+            epoch_compare(mark->epoch, epoch->id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* How far what was taken in by a mark of `branch` reaches along another path: along the epoch that
+ * the mark names, or along those that this one came from; 0: it has nothing of it. */
+static uint64_t reach(const struct branch *branch, const struct mark *mark, uint64_t mailbox,
+                      const struct path *other)
+{
+    const struct epoch *epoch = find_epoch(branch, mark->epoch);
+    uint64_t end = mark->taken.modseq;
+    while (epoch) {
+        bool apart = false;
+        struct epoch here = as_mailbox_has_it(branch, epoch, mailbox, &apart);
+        for (size_t i = 0; i < other->count; i++) {
+            uint64_t theirs = end_of(other, i + 1).modseq;
+            if (epoch_compare(other->epochs[i].id, here.id) == 0)
+                return end < theirs ? end : theirs;
+        }
+        bool ends = epoch_compare(here.parent, here.id) >= 0 || begins_anew(branch, epoch);
+        epoch = ends ? NULL : find_epoch(branch, here.parent);
+        end = here.before.modseq;
     }
     return 0;
+}
+
+/* Whether it says what an epoch began with. */
+static bool is_start(const struct mark *mark, const struct path *path)
+{
+    for (size_t i = 0; mark->taken.chain == 0 && i < path->count; i++)
+        if (path->epochs[i].first == mark->modseq)
+            return true;
+    return false;
 }
 
 static bool concerns(const struct mark *mark, uint64_t mailbox)
@@ -272,17 +401,17 @@ static bool concerns(const struct mark *mark, uint64_t mailbox)
 /* What `here` took in of the branch of `other`: its mark is then the base here, and up to where it
  * took that in is the base there. The mark that reaches furthest counts, of two the first. Bases
  * that are there already must not become worse. */
-static void take_marks(const struct branch *here, const struct branch *other,
-                       const struct path *path, uint64_t mailbox, uint64_t *base_here,
-                       uint64_t *base_other)
+static void take_marks(const struct branch *here, const struct path *own, const struct path *other,
+                       uint64_t mailbox, uint64_t *base_here, uint64_t *base_other)
 {
     uint64_t least = *base_here;
     bool equal_is_better = *base_here != *base_other;
     for (size_t i = 0; i < here->mark_count; i++) {
         const struct mark *mark = &here->marks[i];
-        uint64_t taken = concerns(mark, mailbox) ? reach(mark, other, path) : 0;
-        if (taken == 0 || mark->modseq <= least || taken < *base_other ||
-            (taken == *base_other && !equal_is_better))
+        bool counts = concerns(mark, mailbox) && !is_start(mark, own);
+        bool later = mark->modseq > least && mark->taken.modseq >= *base_other;
+        uint64_t taken = counts && later ? reach(here, mark, mailbox, other) : 0;
+        if (taken == 0 || taken < *base_other || (taken == *base_other && !equal_is_better))
             continue;
         equal_is_better = false;
         *base_other = taken;
@@ -290,10 +419,12 @@ static void take_marks(const struct branch *here, const struct branch *other,
     }
 }
 
-static bool has_merged(const struct branch *branch, uint64_t mailbox, uint64_t base)
+static bool has_merged(const struct branch *branch, const struct path *path, uint64_t mailbox,
+                       uint64_t base)
 {
     for (size_t i = 0; i < branch->mark_count; i++)
-        if (concerns(&branch->marks[i], mailbox) && branch->marks[i].modseq > base)
+        if (concerns(&branch->marks[i], mailbox) && branch->marks[i].modseq > base &&
+            !is_start(&branch->marks[i], path))
             return true;
     return false;
 }
@@ -303,12 +434,14 @@ static void find_bases(const struct fork *fork, const struct branch *mine,
                        const struct path *there, uint64_t mailbox, struct fork_bases *bases)
 {
     bases->master = fork->common_known ? fork->common.modseq : 0;
+    if (here->apart || there->apart)
+        bases->master = parting(here, there);
     bases->replica = bases->master;
-    take_marks(mine, theirs, there, mailbox, &bases->master, &bases->replica);
+    take_marks(mine, here, there, mailbox, &bases->master, &bases->replica);
     bases->since = bases->replica;
-    take_marks(theirs, mine, here, mailbox, &bases->replica, &bases->master);
-    bases->master_merged = has_merged(mine, mailbox, bases->master);
-    bases->replica_merged = has_merged(theirs, mailbox, bases->replica);
+    take_marks(theirs, there, here, mailbox, &bases->replica, &bases->master);
+    bases->master_merged = has_merged(mine, here, mailbox, bases->master);
+    bases->replica_merged = has_merged(theirs, there, mailbox, bases->replica);
 }
 
 int fork_bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
@@ -316,14 +449,115 @@ int fork_bases(const struct fork *fork, const struct branch *mine, const struct 
 {
     struct path here = {0};
     struct path there = {0};
-    int rc = path_of(mine, &here);
+    int rc = path_of(mine, mailbox, &here);
     if (rc == ERR_OK)
-        rc = path_of(theirs, &there);
+        rc = path_of(theirs, mailbox, &there);
     if (rc == ERR_OK)
         find_bases(fork, mine, theirs, &here, &there, mailbox, bases);
     free(here.epochs);
     free(there.epochs);
     return rc;
+}
+
+/* Whether the follower has not got what a mark says was taken in along its path. */
+static int is_disproved(const struct asker *follower, const struct branch *theirs,
+                        const struct path *there, const struct mark *mark, bool *disproved)
+{
+    size_t i = 0;
+    struct position held;
+    *disproved = false;
+    while (i < there->count && epoch_compare(there->epochs[i].id, mark->epoch) != 0)
+        i++;
+    if (i == there->count || mark->taken.chain == 0)
+        return ERR_OK;
+    held = end_of(there, i + 1);
+    if (mark->taken.modseq > held.modseq) {
+        bool open = i + 1 == there->count;
+        *disproved = open && mark->epoch.node == theirs->node_id && !theirs->stop_count;
+        return ERR_OK;
+    }
+    int rc = mark->taken.modseq < held.modseq ? ask_chains(follower, &mark->taken.modseq, 1, &held)
+                                              : ERR_OK;
+    *disproved = rc == ERR_OK && held.chain && held.chain != mark->taken.chain;
+    return rc;
+}
+
+int fork_drop_disproved(const struct asker *follower, struct branch *mine,
+                        const struct branch *theirs)
+{
+    struct path there = {0};
+    size_t kept = 0;
+    int rc = path_of(theirs, NO_MAILBOX, &there);
+    for (size_t i = 0; i < mine->mark_count; i++) {
+        bool disproved = false;
+        if (rc == ERR_OK)
+            rc = is_disproved(follower, theirs, &there, &mine->marks[i], &disproved);
+        if (!disproved)
+            mine->marks[kept++] = mine->marks[i];
+    }
+    mine->mark_count = kept;
+    free(there.epochs);
+    return rc;
+}
+
+/* Whether `here`, or a mark of its branch, has all of what waits at another node. */
+static bool has_all_of(const struct branch *branch, const struct path *here,
+                       const struct path *there, const struct mark *stop)
+{
+    bool all = parting(here, there) >= stop->taken.modseq;
+    for (size_t i = 0; !all && i < branch->mark_count; i++) {
+        const struct mark *mark = &branch->marks[i];
+        all = concerns(mark, stop->mailbox) && !is_start(mark, here) &&
+              reach(branch, mark, stop->mailbox, there) >= stop->taken.modseq;
+    }
+    return all;
+}
+
+/* An epoch's own entry changes no mailbox. */
+static void leave_empty_epochs(const struct branch *branch, struct mark *stop)
+{
+    const struct epoch *epoch;
+    while ((epoch = find_epoch(branch, stop->epoch)) && epoch->first >= stop->taken.modseq &&
+           epoch->parent.number && epoch_compare(epoch->parent, epoch->id) < 0) {
+        bool apart = false;
+        struct epoch here = as_mailbox_has_it(branch, epoch, stop->mailbox, &apart);
+        stop->epoch = here.parent;
+        if (stop->taken.modseq > here.before.modseq)
+            stop->taken.modseq = here.before.modseq;
+    }
+}
+
+static int is_stranded(const struct branch *mine, const struct branch *theirs, struct mark stop,
+                       bool *stranded)
+{
+    struct path here = {0};
+    struct path there = {0};
+    leave_empty_epochs(theirs, &stop);
+    int rc = path_of(mine, stop.mailbox, &here);
+    if (rc == ERR_OK)
+        rc = path_from(theirs, stop.epoch, stop.taken, stop.mailbox, &there);
+    *stranded = rc == ERR_OK && !has_all_of(mine, &here, &there, &stop);
+    free(here.epochs);
+    free(there.epochs);
+    return rc;
+}
+
+int fork_strands(const struct branch *mine, const struct branch *theirs, bool *stranded)
+{
+    int rc = ERR_OK;
+    *stranded = false;
+    for (size_t i = 0; rc == ERR_OK && !*stranded && i < theirs->stop_count; i++)
+        if (theirs->stops[i].epoch.number)
+            rc = is_stranded(mine, theirs, theirs->stops[i], stranded);
+    return rc;
+}
+
+bool fork_is_start(const struct branch *branch, const struct mark *mark)
+{
+    bool start = false;
+    for (size_t i = 0; !start && mark->taken.chain == 0 && i < branch->epoch_count; i++)
+        start = branch->epochs[i].first == mark->modseq;
+    return start;
 }
 
 /* Whether the follower knows a later epoch of somebody else's, who must be the master then. */
@@ -341,9 +575,9 @@ static int find_parting(struct store *store, const struct asker *follower,
 {
     struct path here = {0};
     struct path there = {0};
-    int rc = path_of(mine, &here);
+    int rc = path_of(mine, NO_MAILBOX, &here);
     if (rc == ERR_OK)
-        rc = path_of(theirs, &there);
+        rc = path_of(theirs, NO_MAILBOX, &there);
     if (rc == ERR_OK)
         rc = find_on_journals(store, follower, mine, theirs, fork);
     if (rc == ERR_OK && !fork->common_known)

@@ -26,12 +26,21 @@ struct fork {
     struct fork_bases bases; /* of the store as a whole; for a mailbox: fork_bases() */
 };
 
+/* Drops marks of `mine` about entries of the follower's that it has not got, or has other ones in
+ * place of: it has lost commits since they were taken in. */
+int fork_drop_disproved(const struct asker *follower, struct branch *mine,
+                        const struct branch *theirs);
 /* `mine`, `theirs`: as ask_branch() gives. Asks the follower for chains. */
 int fork_find(struct store *store, const struct asker *follower, const struct branch *mine,
               const struct branch *theirs, struct fork *fork);
 /* Those of one mailbox: a merge that was cut off may have taken in some mailboxes more. */
 int fork_bases(const struct fork *fork, const struct branch *mine, const struct branch *theirs,
                uint64_t mailbox, struct fork_bases *bases);
+/* Whether the follower is in the midst of a repair by a node of whose branch this one has not got
+ * all that is in the follower's mailboxes already: it must give that repair up. */
+int fork_strands(const struct branch *mine, const struct branch *theirs, bool *stranded);
+/* Whether a mark of this branch says what an epoch began with (journal/epoch.h). */
+bool fork_is_start(const struct branch *branch, const struct mark *mark);
 /* The epoch that a position of this branch belongs to. */
 struct epoch_id fork_epoch_at(const struct branch *branch, uint64_t modseq);
 

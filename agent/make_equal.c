@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "mailbox/draft.h"
 #include "mailbox/repair.h"
+#include "mailbox/role.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -340,6 +341,28 @@ static bool replaces_damaged(const struct rebuild *work)
     return true;
 }
 
+static int get_epoch(struct tx *tx, void *arg)
+{
+    struct epoch *epoch = arg;
+    return epoch_get(tx_db(tx), epoch->id, epoch);
+}
+
+/* The upstream may have opened an epoch since this repair began. */
+static int learn_epoch(struct store *store, const struct asker *upstream, struct epoch_id id)
+{
+    struct epoch epoch = {.id = id};
+    struct branch branch;
+    int rc = store_read(store, get_epoch, &epoch);
+    if (rc != ERR_END)
+        return rc;
+    rc = ask_branch(upstream, &branch);
+    if (rc)
+        return rc;
+    rc = repair_learn(store, branch.epochs, branch.epoch_count);
+    branch_free(&branch);
+    return rc;
+}
+
 static int apply(struct rebuild *work)
 {
     struct draft **drafts;
@@ -353,6 +376,7 @@ static int apply(struct rebuild *work)
         return rc;
     struct repair_change change = {
         .header = work->now.header,
+        .epoch = work->now.epoch,
         .as_of = work->now.position.modseq,
         .other = &work->diff,
         .gone = &work->gone,
@@ -362,7 +386,9 @@ static int apply(struct rebuild *work)
         .draft_count = draft_count,
         .expunged = &expunged,
     };
-    rc = count_own(work);
+    rc = learn_epoch(work->store, work->upstream, work->now.epoch);
+    if (rc == ERR_OK)
+        rc = count_own(work);
     change.counted = work->counted;
     if (rc == ERR_OK && !replaces_damaged(work))
         rc = fail(ERR_DIFFERS, "mailbox id:%016llx: records that cannot be read",
@@ -496,12 +522,14 @@ static int rebuild_values(struct store *store, const struct asker *upstream)
 {
     for (unsigned tries = 0; tries < TRIES_MOST; tries++) {
         struct merge_other other = {0};
-        uint64_t as_of;
+        struct values_as_of as_of;
         int rc = ask_values(upstream, 0, 0, 0, &other, &as_of);
-        if (rc == ERR_OK && as_of)
-            rc = repair_values(store, &other, as_of);
+        if (rc == ERR_OK)
+            rc = learn_epoch(store, upstream, as_of.epoch);
+        if (rc == ERR_OK && as_of.modseq)
+            rc = repair_values(store, &other, as_of.epoch, as_of.modseq);
         merge_other_free(&other);
-        if (rc || as_of)
+        if (rc || as_of.modseq)
             return rc;
     }
     return ERR_OK;
@@ -643,6 +671,8 @@ int make_equal(struct store *store, const struct asker *upstream, const struct p
                struct equal_report *report)
 {
     struct branch branch;
+    if (plan->kind == PLAN_GIVE_UP)
+        return store_give_up_repair(store);
     int rc = ask_branch(upstream, &branch);
     if (rc)
         return rc == ERR_END ? fail(ERR_PROTOCOL, "the upstream does not know itself") : rc;

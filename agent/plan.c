@@ -101,7 +101,7 @@ int plan_decode(struct bytes from, struct plan *plan)
     char owner[OWNER_TEXT_SIZE];
     *plan = (struct plan){0};
     uint8_t kind = read_u8(&in);
-    plan->kind = kind == PLAN_RESET ? PLAN_RESET : PLAN_REWIND;
+    plan->kind = kind <= PLAN_GIVE_UP ? (enum plan_kind)kind : PLAN_REWIND;
     plan->store_id = read_u64(&in);
     plan->from.modseq = read_u64(&in);
     plan->from.chain = read_u64(&in);
@@ -116,7 +116,7 @@ int plan_decode(struct bytes from, struct plan *plan)
     bool owned = read_text(&in, owner, sizeof owner) && owner_parse(owner, &plan->owner) == ERR_OK;
     bool reasoned = read_text(&in, plan->reason, sizeof plan->reason);
     uint64_t count = read_varint(&in);
-    if (in.failed || !owned || !reasoned || kind > PLAN_RESET || compare > 1 ||
+    if (in.failed || !owned || !reasoned || kind > PLAN_GIVE_UP || compare > 1 ||
         plan->store_id == 0 || count > PLAN_LINES_MAX)
         return malformed();
     int rc = ERR_OK;

@@ -11,7 +11,9 @@
 
 enum plan_kind {
     PLAN_REWIND, /* the follower's journal goes back to `at`, which both share, and goes on there */
-    PLAN_RESET   /* its journal begins anew behind `at`, the upstream's last entry */
+    PLAN_RESET,  /* its journal begins anew behind `at`, the upstream's last entry */
+    PLAN_GIVE_UP /* it is in the midst of a repair by a node of which nothing is known here: it
+                    gives that up (mailbox/role.h) and comes again */
 };
 
 /* What was done to a mailbox at the upstream. */

@@ -180,7 +180,8 @@ static int equalise(struct end *master, struct end *replica, const struct plan *
     return rc;
 }
 
-static int repair(struct end *master, struct end *replica, const struct facts_of_end *there)
+static int repair_once(struct end *master, struct end *replica, const struct facts_of_end *there,
+                       bool *again)
 {
     struct sync *sync = master->sync;
     const struct asker target = {.ask = ask_end, .context = replica};
@@ -195,6 +196,7 @@ static int repair(struct end *master, struct end *replica, const struct facts_of
     int rc = take_in(master->store, &target, &options, &plan);
     if (rc)
         return rc;
+    *again = plan.kind == PLAN_GIVE_UP && !sync->dry_run;
     sync->tier = SYNC_MERGE;
     if (!*sync->reason)
         snprintf(sync->reason, sizeof sync->reason, "%s", plan.reason);
@@ -202,6 +204,14 @@ static int repair(struct end *master, struct end *replica, const struct facts_of
         rc = equalise(master, replica, &plan);
     plan_free(&plan);
     return rc;
+}
+
+/* A replica that had to give up another repair first comes again. */
+static int repair(struct end *master, struct end *replica, const struct facts_of_end *there)
+{
+    bool again = false;
+    int rc = repair_once(master, replica, there, &again);
+    return rc == ERR_OK && again ? repair_once(master, replica, there, &again) : rc;
 }
 
 struct tail {

@@ -28,6 +28,7 @@
 #include <string.h>
 
 #define PASSES_MOST 64u /* over a mailbox that changes meanwhile */
+#define TRIES_MOST 8u   /* to find where the branches parted */
 
 struct taking {
     struct store *store;
@@ -50,6 +51,7 @@ struct taking {
     size_t stopped_capacity;
     bool store_values; /* the store's own values changed there */
     uint64_t proven;   /* base unknown: entries up to here are known to be common */
+    bool apart;        /* above the common position a repair was given up at either end */
 };
 
 static void taking_free(struct taking *work)
@@ -474,6 +476,17 @@ static int tell(struct taking *work, uint64_t id, const char *name,
     return *name ? plan_add(work->plan, &line) : ERR_OK;
 }
 
+/* The mark will say that the follower was taken in up to its position: it must not have gone on
+ * meanwhile, as one that was promoted may. */
+static int check_unmoved(struct mailbox_work *work)
+{
+    struct mailbox_state_now now;
+    int rc = ask_header(work->taking->follower, work->id, false, 0, &now);
+    return rc == ERR_OK && !position_equal(now.position, work->taking->theirs.last)
+               ? fail(ERR_REFUSED, "the replica has changed since its changes were looked for")
+               : rc;
+}
+
 /* What the master has may have changed since it was looked at: then more is fetched. */
 static int merge_fetched(struct mailbox_work *work, struct merge_counts *counts,
                          char name[NAME_TEXT_SIZE])
@@ -486,6 +499,8 @@ static int merge_fetched(struct mailbox_work *work, struct merge_counts *counts,
         merge_other_sort(&work->other);
         if (rc == ERR_OK && !taking->options->dry_run)
             rc = fetch_lacking(work);
+        if (rc == ERR_OK)
+            rc = check_unmoved(work);
         if (rc == ERR_OK)
             rc = merge_mailbox(taking->store, &taking->session, &work->other, &work->look,
                                work->drafts, work->draft_count, counts, name, &unknown);
@@ -527,6 +542,7 @@ static int take_mailbox(struct taking *taking, uint64_t id)
     taking->session.base_known = work.base_known;
     taking->session.base_master = work.base_master;
     taking->session.base_replica = work.base_replica;
+    taking->session.shared = taking->fork.common_known ? taking->fork.common.modseq : 0;
     taking->session.master_merged = bases.master_merged;
     taking->session.replica_merged = bases.replica_merged;
     say_taken(taking, id);
@@ -543,11 +559,18 @@ static int take_store_values(struct taking *taking)
     struct mailbox_work work = {.taking = taking};
     struct merge_counts counts = {0};
     char name[NAME_TEXT_SIZE];
-    uint64_t since = taking->fork.base_known ? taking->fork.bases.since : 0;
-    int rc = ask_values(taking->follower, 0, since, 0, &work.other, NULL);
+    struct fork_bases bases;
+    int rc = fork_bases(&taking->fork, &taking->mine, &taking->theirs, 0, &bases);
+    if (rc)
+        return rc;
+    struct values_as_of as_of;
+    rc = ask_values(taking->follower, 0, taking->fork.base_known ? bases.since : 0, 0, &work.other,
+                    &as_of);
+    if (rc == ERR_OK && as_of.modseq != taking->theirs.last.modseq)
+        rc = fail(ERR_REFUSED, "the replica has changed since its changes were looked for");
     taking->session.base_known = taking->fork.base_known;
-    taking->session.base_master = taking->fork.bases.master;
-    taking->session.base_replica = taking->fork.bases.replica;
+    taking->session.base_master = bases.master;
+    taking->session.base_replica = bases.replica;
     if (rc == ERR_OK && work.other.meta_count)
         rc = merge_mailbox(taking->store, &taking->session, &work.other, &work.look, NULL, 0,
                            &counts, name, NULL);
@@ -594,13 +617,35 @@ static bool same_mark(const struct mark *a, const struct mark *b)
            epoch_compare(a->epoch, b->epoch) == 0 && position_equal(a->taken, b->taken);
 }
 
+/* This end does not keep what an epoch of the follower's began with, only that it began anew. */
+static void note_start(struct taking *work, const struct mark *start)
+{
+    const struct branch *theirs = &work->theirs;
+    size_t i = 0;
+    while (i < theirs->epoch_count && theirs->epochs[i].first != start->modseq)
+        i++;
+    if (i == theirs->epoch_count)
+        return;
+    struct mark mark = {.epoch = theirs->epochs[i].id, .taken = {.modseq = start->modseq}};
+    for (size_t k = 0; k < work->taken_count; k++)
+        if (epoch_compare(work->taken[k].epoch, mark.epoch) == 0 &&
+            position_equal(work->taken[k].taken, mark.taken))
+            return;
+    work->taken[work->taken_count++] = mark;
+}
+
 static int find_taken(struct taking *work)
 {
-    work->taken = calloc(work->theirs.mark_count + 1, sizeof *work->taken);
+    work->taken = calloc(2 * work->theirs.mark_count + 1, sizeof *work->taken);
     if (!work->taken)
         return fail(ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < work->theirs.mark_count; i++) {
         size_t k = 0;
+        if (fork_is_start(&work->theirs, &work->theirs.marks[i])) {
+            note_start(work, &work->theirs.marks[i]);
+            if (!work->theirs.marks[i].mailbox || !work->theirs.marks[i].epoch.number)
+                continue;
+        }
         while (k < work->mine.mark_count &&
                !same_mark(&work->mine.marks[k], &work->theirs.marks[i]))
             k++;
@@ -665,7 +710,7 @@ static int decide(struct tx *tx, void *arg)
     plan->at = reaches ? fork->common : window->last;
     plan->time = window->last_time;
     plan->epoch = reaches ? fork_epoch_at(&work->mine, plan->at.modseq) : tx_node(tx)->epoch;
-    plan->since = fork->common_known ? fork->common.modseq : 0;
+    plan->since = fork->common_known && !work->apart ? fork->common.modseq : 0;
     plan->compare = fork->on_journal && position_equal(work->theirs.last, window->last) &&
                     work->theirs.digest != node_digest(tx_node(tx));
     plan->own_after = UINT64_MAX;
@@ -678,20 +723,75 @@ static int decide(struct tx *tx, void *arg)
     return work->options->dry_run ? ERR_OK : slot_put(tx_db(tx), &slot);
 }
 
-static int take(struct taking *work)
+static void find_apart(struct taking *work)
+{
+    const struct branch *ends[] = {&work->mine, &work->theirs};
+    for (size_t end = 0; end < 2; end++)
+        for (size_t i = 0; i < ends[end]->mark_count; i++)
+            work->apart = work->apart || (ends[end]->marks[i].modseq > work->fork.common.modseq &&
+                                          fork_is_start(ends[end], &ends[end]->marks[i]));
+    /* What was taken in, and what not, is to be seen by each mailbox. */
+    work->fork.taken = work->fork.taken && !work->apart;
+}
+
+/* The follower is to come again when it has given up the repair that it is in. */
+static int send_back(struct taking *work)
+{
+    struct plan *plan = work->plan;
+    plan->kind = PLAN_GIVE_UP;
+    plan->store_id = work->mine.store_id;
+    plan->from = work->theirs.last;
+    plan->own_after = UINT64_MAX;
+    give_reason(plan, "a repair by another node, which it gives up");
+    return ERR_OK;
+}
+
+static int look_at_branches(struct taking *work, bool *again)
 {
     const struct asker own = {.ask = ask_own, .context = work->store};
-    int rc = store_recognise(work->store);
-    if (rc == ERR_OK)
-        rc = ask_branch(work->follower, &work->theirs);
+    struct branch now = {0};
+    branch_free(&work->mine);
+    branch_free(&work->theirs);
+    int rc = ask_branch(work->follower, &work->theirs);
     if (rc == ERR_OK)
         rc = ask_branch(&own, &work->mine);
+    if (rc == ERR_OK && work->mine.store_id == work->theirs.store_id)
+        rc = fork_drop_disproved(work->follower, &work->mine, &work->theirs);
     if (rc == ERR_OK)
         rc = fork_find(work->store, work->follower, &work->mine, &work->theirs, &work->fork);
+    if (rc == ERR_OK && !work->fork.on_journal)
+        rc = ask_branch(work->follower, &now);
+    *again = rc == ERR_TRIMMED || (rc == ERR_OK && !work->fork.on_journal &&
+                                   !position_equal(now.base, work->theirs.base));
+    branch_free(&now);
+    return rc;
+}
+
+/* A journal that is trimmed meanwhile looks as if the branches had parted earlier. */
+static int find_fork(struct taking *work)
+{
+    bool again = true;
+    int rc = ERR_OK;
+    for (unsigned tries = 0; again && tries < TRIES_MOST; tries++)
+        rc = look_at_branches(work, &again);
+    return rc == ERR_OK && again ? fail(ERR_BUSY, "the journals are trimmed all the time") : rc;
+}
+
+static int take(struct taking *work)
+{
+    bool stranded = false;
+    int rc = store_recognise(work->store);
+    if (rc == ERR_OK)
+        rc = find_fork(work);
     if (rc == ERR_OK)
         rc = check_relation(work);
+    if (rc == ERR_OK && work->fork.same_store)
+        rc = fork_strands(&work->mine, &work->theirs, &stranded);
     if (rc)
         return rc;
+    if (stranded)
+        return send_back(work);
+    find_apart(work);
     explain(work);
     rc = merge(work);
     return rc ? rc : store_maintain(work->store, decide, work);

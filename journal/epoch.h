@@ -50,7 +50,12 @@ struct epoch_body {
 void epoch_body_encode(const struct epoch_body *body, struct buf *out);
 int epoch_body_decode(struct bytes from, struct epoch_body *body); /* ERR_CORRUPT */
 
-/* A merge's note of what it took in: everything up to `taken`, a position of `epoch`. */
+/* A merge's note of what it took in: everything up to `taken`, a position of `epoch`.
+ *
+ * Where a repair was given up, an epoch begins whose mailboxes are of different moments: then a
+ * mark that stands at the epoch's own entry says of a mailbox (0: of the store's own values) which
+ * it began with: as `epoch` had it at `taken`, of which only the modseq counts; number 0: with
+ * nothing that is known. Elsewhere the epoch's parent says so. */
 struct mark {
     uint64_t mailbox;      /* id; 0: the whole store */
     uint64_t modseq;       /* of the mark's own entry */

@@ -270,13 +270,16 @@ static int remember_master(struct merging *work)
     struct tx *tx = work->tx;
     struct header header;
     struct uidset uids = {0};
+    uint64_t base = work->session->base_master;
+    /* What came with another node's branch is news to the replica, too. */
+    uint64_t known = base != work->session->base_replica ? work->session->shared : base;
     int rc = header_get(tx->db, work->other->header.id, &header);
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
-    rc = undo_facts(tx, &header, work->session->base_master, &work->master_before);
+    rc = undo_facts(tx, &header, base, &work->master_before);
     work->master_known = rc == ERR_OK && work->session->base_known;
     if (rc == ERR_OK)
-        rc = undo_uids(tx, &header, work->session->base_master, &uids, &work->master_mail);
+        rc = undo_uids(tx, &header, known, &uids, &work->master_mail);
     uidset_free(&uids);
     if (rc == ERR_TRIMMED) {
         work->master_mail = true;

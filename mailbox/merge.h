@@ -69,9 +69,9 @@ struct merge_session {
     uint64_t base_master;  /* the master's last entry that the replica knows, or what it took in */
     uint64_t base_replica; /* the replica's last entry that the master knows */
     bool base_known;
-    bool merged_master; /* either end has taken in another node after its base */
-    bool merged_replica;
-    bool dry_run; /* nothing is committed */
+    uint64_t shared; /* the last entry that both hold in their journals; 0: not known. Below the
+                        bases when another node's branch was taken in */
+    bool dry_run;    /* nothing is committed */
     bool
         heal_only; /* the replica changed nothing: only what the master lost by damage comes back */
     /* For the mark and the epoch that the merge opens. */

@@ -103,13 +103,45 @@ static int forget(struct tx *tx, const struct header *header)
     return rc ? rc : db_delete(tx->db, TABLE_MAILBOXES, bytes_of(key, sizeof key));
 }
 
-int repair_drop_unmade(struct tx *tx)
+/* Whether there is anything: a header alone may only keep a name until the records come. */
+static bool is_made(const struct header *header)
+{
+    return header->facts.state != MAILBOX_NONE && header->facts.uidvalidity;
+}
+
+/* Its journal does not tell how it came about: as if the entry `modseq` had changed it. */
+static int leave_as_it_is(struct tx *tx, const struct stop *stop, uint64_t modseq)
 {
     struct header header;
+    struct mark mark = {.mailbox = stop->mailbox, .modseq = modseq};
+    int rc = stop->mailbox ? header_get(tx->db, stop->mailbox, &header) : ERR_END;
+    bool made = stop->mailbox == 0 || (rc == ERR_OK && is_made(&header));
+    if (rc == ERR_OK && made) {
+        header.lastmodseq = modseq;
+        rc = header_put(tx->db, &header);
+    } else if (rc == ERR_OK) {
+        rc = forget(tx, &header);
+    }
+    if (rc && rc != ERR_END)
+        return rc;
+    if (made) {
+        mark.epoch = stop->epoch;
+        mark.taken.modseq = stop->as_of;
+    }
+    return mark_put(tx->db, &mark);
+}
+
+int repair_give_up(struct tx *tx, uint64_t modseq)
+{
+    struct stop stop;
     uint64_t id = 0;
     int rc;
-    while ((rc = header_next(tx->db, &id, &header)) == ERR_OK) {
-        rc = header.facts.state == MAILBOX_NONE ? forget(tx, &header) : ERR_OK;
+    while ((rc = stop_next(tx->db, &id, &stop)) == ERR_OK) {
+        rc = leave(tx, stop.aside);
+        if (rc == ERR_OK)
+            rc = stop_drop(tx->db, stop.mailbox);
+        if (rc == ERR_OK)
+            rc = leave_as_it_is(tx, &stop, modseq);
         if (rc)
             return rc;
     }
@@ -129,7 +161,32 @@ int repair_leave_records(struct tx *tx, struct box *box)
     return rc;
 }
 
-static int stop_at(struct tx *tx, uint64_t mailbox, uint64_t modseq, const char *reason)
+/* The mailbox waits, and is the upstream's before `modseq`, but for what this node changed. It
+ * changed last at `changed`, or before. What is in it stays what it was when it stopped first. */
+static int stop_at(struct tx *tx, uint64_t mailbox, uint64_t modseq, uint64_t changed,
+                   const char *reason)
+{
+    struct stop stop;
+    struct stop now = {.mailbox = mailbox, .modseq = modseq, .state = STOP_WAITING};
+    int rc = stop_get(tx->db, mailbox, &stop);
+    stop_stands(&now, tx);
+    if (now.as_of > changed)
+        now.as_of = changed;
+    if (rc == ERR_OK) {
+        now.epoch = stop.epoch;
+        now.as_of = stop.as_of;
+        if (stop.state == STOP_WAITING && stop.modseq < modseq)
+            now.modseq = stop.modseq;
+        rc = leave(tx, stop.aside);
+    }
+    if (rc && rc != ERR_END)
+        return rc;
+    snprintf(now.reason, sizeof now.reason, "%s", reason);
+    return stop_put(tx->db, &now);
+}
+
+/* The mailbox waits, and nothing is in it. */
+static int stop_empty(struct tx *tx, uint64_t mailbox, const char *reason)
 {
     struct stop stop;
     int rc = stop_get(tx->db, mailbox, &stop);
@@ -137,7 +194,7 @@ static int stop_at(struct tx *tx, uint64_t mailbox, uint64_t modseq, const char 
         rc = leave(tx, stop.aside);
     if (rc && rc != ERR_END)
         return rc;
-    stop = (struct stop){.mailbox = mailbox, .modseq = modseq, .state = STOP_WAITING};
+    stop = (struct stop){.mailbox = mailbox, .modseq = 1, .state = STOP_WAITING};
     snprintf(stop.reason, sizeof stop.reason, "%s", reason);
     return stop_put(tx->db, &stop);
 }
@@ -304,14 +361,35 @@ static int rewind_box(struct tx *tx, const struct rewind *work, struct box *box)
         if (rc == ERR_OK)
             rc = forget(tx, &header);
         box->dirty = false;
-        if (rc)
-            return rc;
-    } else {
-        int rc = put_name(tx, &box->header);
+        return rc ? rc : stop_empty(tx, box->header.id, work->reason);
+    }
+    int rc = put_name(tx, &box->header);
+    return rc ? rc : stop_at(tx, box->header.id, work->at.modseq + 1, UINT64_MAX, work->reason);
+}
+
+/* Stops of mailboxes that did not change above `at`: what is in them was equal to what another
+ * journal had later on. */
+static int rewind_stops(struct tx *tx, const struct rewind *work)
+{
+    struct stop stop;
+    uint64_t id = 0;
+    int rc;
+    if (position_equal(work->at, work->from))
+        return ERR_OK;
+    while ((rc = stop_next(tx->db, &id, &stop)) == ERR_OK) {
+        if (stop.modseq <= work->at.modseq + 1 && stop.state == STOP_WAITING)
+            continue;
+        rc = leave(tx, stop.aside);
+        stop.aside = 0;
+        stop.state = STOP_WAITING;
+        if (stop.modseq > work->at.modseq + 1)
+            stop.modseq = work->at.modseq + 1;
+        if (rc == ERR_OK)
+            rc = stop_put(tx->db, &stop);
         if (rc)
             return rc;
     }
-    return stop_at(tx, box->header.id, work->at.modseq + 1, work->reason);
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
 /* Marks whose entries go. */
@@ -336,6 +414,9 @@ static int rewind_mailboxes(struct tx *tx, void *arg)
     if (rc)
         return rc;
     rc = journal_holds(tx->db, work->at);
+    if (rc == ERR_TRIMMED)
+        return fail(ERR_REFUSED, "%s: its journal was trimmed since its repair was planned",
+                    store_path(tx->store));
     if (rc)
         return rc == ERR_END ? fail(ERR_PROTOCOL, "a position that is not on the journal here")
                              : rc;
@@ -346,8 +427,10 @@ static int rewind_mailboxes(struct tx *tx, void *arg)
         rc = undo_names(tx, work);
     for (struct box *box = tx->boxes; rc == ERR_OK && box; box = box->next)
         rc = rewind_box(tx, work, box);
+    if (rc == ERR_OK)
+        rc = rewind_stops(tx, work);
     if (rc == ERR_OK && tx->node.meta_modseq > work->at.modseq) {
-        rc = stop_at(tx, 0, work->at.modseq + 1, work->reason);
+        rc = stop_at(tx, 0, work->at.modseq + 1, UINT64_MAX, work->reason);
         tx->node.meta_modseq = work->at.modseq;
     }
     tx->node.discard = false;
@@ -466,11 +549,13 @@ static int reset_stops(struct tx *tx, const struct repair_reset *reset)
     for (struct box *box = tx->boxes; box && rc == ERR_OK; box = box->next) {
         /* One that was not here before has nothing of it. */
         bool made = box->header.facts.uidvalidity == 0;
-        rc = stop_at(tx, box->header.id, made ? 1 : reset->since + 1, reset->reason);
+        rc = made ? stop_empty(tx, box->header.id, reset->reason)
+                  : stop_at(tx, box->header.id, reset->since + 1, box->header.lastmodseq,
+                            reset->reason);
         if (rc == ERR_OK)
             rc = put_name(tx, &box->header);
     }
-    return rc ? rc : stop_at(tx, 0, reset->since + 1, reset->reason);
+    return rc ? rc : stop_at(tx, 0, reset->since + 1, tx->node.meta_modseq, reset->reason);
 }
 
 static int begin_anew(struct tx *tx, void *arg)
@@ -711,6 +796,8 @@ static int apply(struct tx *tx, void *arg)
     stop.aside = 0;
     stop.state = STOP_MERGED;
     stop.modseq = change->as_of + 1;
+    stop.epoch = change->epoch;
+    stop.as_of = change->as_of;
     if (rc == ERR_OK)
         rc = stop_put(tx->db, &stop);
     return rc ? rc : stop_settle(tx);
@@ -858,13 +945,17 @@ int repair_remove(struct store *store, uint64_t mailbox)
 
 struct store_values {
     const struct merge_other *other;
+    struct epoch_id epoch;
     uint64_t as_of;
 };
 
 static int set_values(struct tx *tx, void *arg)
 {
     const struct store_values *work = arg;
-    struct stop stop = {.modseq = work->as_of + 1, .state = STOP_MERGED};
+    struct stop stop = {.modseq = work->as_of + 1,
+                        .state = STOP_MERGED,
+                        .epoch = work->epoch,
+                        .as_of = work->as_of};
     uint64_t items = 0;
     int rc = values_delete_all(tx->db, 0);
     for (size_t i = 0; rc == ERR_OK && i < work->other->meta_count; i++)
@@ -876,9 +967,10 @@ static int set_values(struct tx *tx, void *arg)
     return rc ? rc : stop_settle(tx);
 }
 
-int repair_values(struct store *store, const struct merge_other *other, uint64_t as_of)
+int repair_values(struct store *store, const struct merge_other *other, struct epoch_id epoch,
+                  uint64_t as_of)
 {
-    struct store_values work = {.other = other, .as_of = as_of};
+    struct store_values work = {.other = other, .epoch = epoch, .as_of = as_of};
     return change_replica(store, set_values, &work);
 }
 

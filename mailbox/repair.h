@@ -58,6 +58,7 @@ int repair_learn(struct store *store, const struct epoch *epochs, size_t count);
 /* What is to become of a mailbox: what the upstream has, as of one moment. */
 struct repair_change {
     struct header header;            /* the upstream's */
+    struct epoch_id epoch;           /* the upstream's at that moment */
     uint64_t as_of;                  /* modseq of the journal at that moment */
     const struct merge_other *other; /* its records, keywords and values: those that differ */
     const struct uidset *gone;       /* live here, and nothing there */
@@ -91,7 +92,8 @@ int repair_count(struct store *store, uint64_t mailbox, struct header *counted,
 /* The mailbox does not exist at the upstream: it goes. */
 int repair_remove(struct store *store, uint64_t mailbox);
 /* The store's own meta values become the upstream's. */
-int repair_values(struct store *store, const struct merge_other *other, uint64_t as_of);
+int repair_values(struct store *store, const struct merge_other *other, struct epoch_id epoch,
+                  uint64_t as_of);
 
 /* Removes what repairs left behind, in bounded transactions. */
 int repair_sweep(struct store *store);

@@ -149,6 +149,7 @@ static int apply_entry(struct tx *tx, struct apply *apply, const struct entry *e
     if (!stopped && (rc == ERR_DIFFERS || rc == ERR_CORRUPT) && db_txn_error(tx->db) == ERR_OK) {
         apply->is_damaged = true;
         apply->damaged = (struct stop){.mailbox = entry->mailbox, .modseq = entry->modseq};
+        stop_stands(&apply->damaged, tx);
         snprintf(apply->damaged.reason, sizeof apply->damaged.reason, "%s", err_message());
     }
     return rc;

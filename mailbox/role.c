@@ -1,6 +1,7 @@
 #include "mailbox/role.h"
 
 #include "base/err.h"
+#include "journal/archive.h"
 #include "mailbox/stop.h"
 #include "mailbox/tx.h"
 
@@ -8,8 +9,8 @@
 
 #define TRIM_BATCH 4096u /* entries in one transaction */
 
-/* A mailbox that was made equal to the upstream's may be ahead of the journal: modseqs never go
- * back. Its next entry follows what the journal has. */
+/* Above everything that any mailbox shows: one that was made equal to the upstream's may be ahead
+ * of the journal. */
 static int highest_modseq(struct tx *tx, uint64_t *highest)
 {
     struct header header;
@@ -21,13 +22,11 @@ static int highest_modseq(struct tx *tx, uint64_t *highest)
             *highest = header.lastmodseq;
         if (*highest < header.facts.highestmodseq)
             *highest = header.facts.highestmodseq;
-        if (header.lastmodseq <= tx->window.last.modseq)
-            continue;
-        header.lastmodseq = tx->window.last.modseq;
-        rc = header_put(tx->db, &header);
-        if (rc)
-            return rc;
     }
+    struct stop stop;
+    for (id = 0; rc == ERR_END && (rc = stop_next(tx->db, &id, &stop)) == ERR_OK; rc = ERR_END)
+        if (*highest < stop.as_of)
+            *highest = stop.as_of;
     return rc == ERR_END ? ERR_OK : rc;
 }
 
@@ -43,35 +42,35 @@ static int trim_untold(struct tx *tx, void *arg)
                : journal_trim(tx->db, UINT64_MAX, TRIM_BATCH, removed);
 }
 
-static int trim_all(struct tx *tx, void *arg)
+/* The journal begins anew behind the entry of an epoch. That goes, too: from a position before it,
+ * which others share, nothing here can be followed. Marks say what every mailbox that waited is. */
+static int give_up(struct tx *tx, const char *reason)
 {
-    return journal_trim(tx->db, UINT64_MAX, TRIM_BATCH, arg);
+    uint64_t highest = 0;
+    uint64_t removed;
+    int rc = highest_modseq(tx, &highest);
+    if (rc == ERR_OK)
+        rc = tx_open_epoch(tx, reason, highest + 1, 0);
+    if (rc == ERR_OK)
+        rc = tx_flush(tx);
+    if (rc == ERR_OK)
+        rc = journal_window_save(tx->db, &tx->window);
+    if (rc == ERR_OK)
+        rc = journal_trim(tx->db, UINT64_MAX, UINT64_MAX, &removed);
+    if (rc == ERR_OK)
+        rc = journal_window(tx->db, &tx->window);
+    return rc ? rc : repair_give_up(tx, highest + 1);
 }
 
-static int give_up_repair(struct tx *tx)
-{
-    struct stop stop;
-    uint64_t id = 0;
-    int rc;
-    while ((rc = stop_next(tx->db, &id, &stop)) == ERR_OK) {
-        rc = stop_drop(tx->db, stop.mailbox);
-        if (rc)
-            return rc;
-    }
-    return rc == ERR_END ? ERR_OK : rc;
-}
-
-struct promotion {
+struct giving_up {
+    bool promote;
     bool force;
-    bool untold; /* the journal does not tell how the mailboxes came about */
+    bool done; /* a repair was given up */
 };
 
-static int promote(struct tx *tx, void *arg)
+static int promote(struct tx *tx, struct giving_up *work)
 {
-    struct promotion *work = arg;
-    uint64_t highest = 0;
     bool repairing;
-    work->untold = false;
     if (tx->node.role == ROLE_MASTER && tx->node.fence == FENCE_NONE)
         return ERR_OK;
     if (tx->node.store_id == 0)
@@ -80,37 +79,53 @@ static int promote(struct tx *tx, void *arg)
     int rc = stop_any(tx->db, &repairing);
     if (rc)
         return rc;
-    if (repairing && tx->node.role == ROLE_REPLICA) {
-        if (!work->force)
-            return fail(ERR_REFUSED,
-                        "%s: it is being repaired: some mailboxes are older than the others; "
-                        "promote --force takes them as they are",
-                        store_path(tx->store));
-        work->untold = true;
-        rc = highest_modseq(tx, &highest);
-        if (rc == ERR_OK)
-            rc = give_up_repair(tx);
-        if (rc == ERR_OK)
-            rc = repair_drop_unmade(tx);
-    }
+    work->done = repairing && tx->node.role == ROLE_REPLICA;
+    if (work->done && !work->force)
+        return fail(ERR_REFUSED,
+                    "%s: it is being repaired: some mailboxes are older than the others; "
+                    "promote --force takes them as they are",
+                    store_path(tx->store));
+    rc = work->done ? give_up(tx, "promoted in the midst of a repair") : ERR_OK;
     if (rc == ERR_OK)
         rc = tx_set_role(tx, ROLE_MASTER, NULL);
     tx->node.discard = false;
-    return rc ? rc : tx_open_epoch(tx, "promoted", highest ? highest + 1 : 0, 0);
+    return rc || work->done ? rc : tx_open_epoch(tx, "promoted", 0, 0);
 }
 
-int store_promote(struct store *store, bool force)
+static int decide(struct tx *tx, void *arg)
 {
-    struct promotion work = {.force = force};
-    uint64_t removed = force;
+    struct giving_up *work = arg;
+    bool repairing;
+    work->done = false;
+    if (work->promote)
+        return promote(tx, work);
+    int rc = stop_any(tx->db, &repairing);
+    work->done = rc == ERR_OK && repairing && tx->node.role == ROLE_REPLICA;
+    return work->done ? give_up(tx, "a repair by another node was given up") : rc;
+}
+
+static int carry_out(struct store *store, struct giving_up *work)
+{
+    uint64_t removed = !work->promote || work->force;
     int rc = ERR_OK;
     while (rc == ERR_OK && removed)
         rc = store_maintain(store, trim_untold, &removed);
     if (rc == ERR_OK)
-        rc = store_maintain(store, promote, &work);
-    /* The epoch's entry goes, too: from a position before it, which others share, nothing here can
-     * be followed. */
-    return rc || !work.untold ? rc : store_maintain(store, trim_all, &removed);
+        rc = store_maintain(store, decide, work);
+    /* What was archived does not lead to where the journal begins now. */
+    return rc || !work->done ? rc : archive_set_aside(db_directory_fd(store_db(store)), 0);
+}
+
+int store_promote(struct store *store, bool force)
+{
+    struct giving_up work = {.promote = true, .force = force};
+    return carry_out(store, &work);
+}
+
+int store_give_up_repair(struct store *store)
+{
+    struct giving_up work = {0};
+    return carry_out(store, &work);
 }
 
 struct demotion {

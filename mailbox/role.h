@@ -10,8 +10,13 @@
 
 /* Makes this node the master: a new epoch begins. Nothing is done at a master that is not fenced.
  * ERR_REFUSED: a replica that has met no master; one that is being repaired, unless `force`, and
- * then its journal begins anew: it does not tell how the mailboxes came to be as they are. */
+ * then it gives the repair up as store_give_up_repair() does. */
 int store_promote(struct store *store, bool force);
+/* A replica that is being repaired takes its mailboxes as they are: some as they were before the
+ * repair, some as the upstream had them. A new epoch begins, and the journal with it, which does
+ * not tell how they came about; marks say as of what each of them is, so that later merges know
+ * what is new in it. It stays a replica. Nothing is done at any other node. */
+int store_give_up_repair(struct store *store);
 /* Makes this node a replica of `follow` (NULL: of whom it followed, or nobody yet). What it changed
  * by itself is merged at the next contact; `discard`: it is thrown away instead, though kept aside.
  */

@@ -9,7 +9,10 @@
 #include <string.h>
 
 #define KEY_SIZE 8u
-#define FIXED_SIZE 13u /* before the reason and the CRC-32 */
+#define FIXED_SIZE 13u    /* before what is in it, the reason and the CRC-32 */
+#define STANDING_SIZE 20u /* of what is in it, when that is known */
+#define STATE_BITS 1u
+#define STANDING_BIT 2u /* beside the state: what is in it follows */
 
 static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t mailbox)
 {
@@ -22,15 +25,21 @@ static int decode(struct bytes key, struct bytes row, struct stop *stop)
     if (key.size != KEY_SIZE || row.size < FIXED_SIZE + 4)
         return fail(ERR_CORRUPT, "table of stops: of a wrong size");
     size_t size = row.size - FIXED_SIZE - 4;
+    size_t standing = row.data[8] & STANDING_BIT ? STANDING_SIZE : 0;
     uint32_t crc = hash_crc32(key.data, key.size) ^ hash_crc32(row.data, row.size - 4);
-    if (load_u32(row.data + row.size - 4) != crc || size >= STOP_REASON_SIZE ||
-        row.data[8] > STOP_MERGED)
+    if (load_u32(row.data + row.size - 4) != crc || size < standing ||
+        size - standing >= STOP_REASON_SIZE || row.data[8] > (STATE_BITS | STANDING_BIT))
         return fail(ERR_CORRUPT, "table of stops: damaged");
     *stop = (struct stop){.mailbox = load_be64(key.data),
                           .modseq = load_u64(row.data),
-                          .state = (enum stop_state)row.data[8],
+                          .state = (enum stop_state)(row.data[8] & STATE_BITS),
                           .aside = load_u32(row.data + 9)};
-    memcpy(stop->reason, row.data + FIXED_SIZE, size);
+    if (standing) {
+        stop->epoch.number = load_u32(row.data + FIXED_SIZE);
+        stop->epoch.node = load_u64(row.data + FIXED_SIZE + 4);
+        stop->as_of = load_u64(row.data + FIXED_SIZE + 12);
+    }
+    memcpy(stop->reason, row.data + FIXED_SIZE + standing, size - standing);
     return ERR_OK;
 }
 
@@ -46,14 +55,22 @@ int stop_get(struct db_txn *txn, uint64_t mailbox, struct stop *stop)
 int stop_put(struct db_txn *txn, const struct stop *stop)
 {
     uint8_t key[KEY_SIZE];
-    uint8_t row[FIXED_SIZE + STOP_REASON_SIZE + 4];
+    uint8_t row[FIXED_SIZE + STANDING_SIZE + STOP_REASON_SIZE + 4];
     struct bytes k = key_of(key, stop->mailbox);
-    size_t size = strnlen(stop->reason, STOP_REASON_SIZE - 1);
+    size_t length = strnlen(stop->reason, STOP_REASON_SIZE - 1);
+    size_t size = FIXED_SIZE;
     save_u64(row, stop->modseq);
     row[8] = (uint8_t)stop->state;
     save_u32(row + 9, stop->aside);
-    memcpy(row + FIXED_SIZE, stop->reason, size);
-    size += FIXED_SIZE;
+    if (stop->epoch.number) {
+        row[8] |= STANDING_BIT;
+        save_u32(row + size, stop->epoch.number);
+        save_u64(row + size + 4, stop->epoch.node);
+        save_u64(row + size + 12, stop->as_of);
+        size += STANDING_SIZE;
+    }
+    memcpy(row + size, stop->reason, length);
+    size += length;
     save_u32(row + size, hash_crc32(key, sizeof key) ^ hash_crc32(row, size));
     return db_put(txn, TABLE_STOPS, k, bytes_of(row, size + 4));
 }
@@ -107,6 +124,12 @@ int stop_settle(struct tx *tx)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+void stop_stands(struct stop *stop, const struct tx *tx)
+{
+    stop->epoch = tx->node.epoch;
+    stop->as_of = tx->window.last.modseq;
+}
+
 int stop_damaged(struct tx *tx, uint64_t mailbox, const char *reason)
 {
     struct stop stop;
@@ -114,6 +137,7 @@ int stop_damaged(struct tx *tx, uint64_t mailbox, const char *reason)
     if (rc != ERR_END)
         return rc;
     stop = (struct stop){.mailbox = mailbox, .modseq = tx->window.last.modseq + 1};
+    stop_stands(&stop, tx);
     snprintf(stop.reason, sizeof stop.reason, "%s", reason);
     return stop_put(tx->db, &stop);
 }

@@ -11,6 +11,7 @@
 #ifndef SHIPLOG_MAILBOX_STOP_H
 #define SHIPLOG_MAILBOX_STOP_H
 
+#include "journal/epoch.h"
 #include "mailbox/store.h"
 
 #define STOP_REASON_SIZE 200u
@@ -25,6 +26,10 @@ struct stop {
     uint64_t modseq;  /* the first entry that is not in it */
     enum stop_state state;
     uint32_t aside; /* local number under which it is built anew; 0: nothing is */
+    /* What is in it meanwhile: the mailbox as this epoch's branch had it at this modseq, wherever
+     * the journal is by now. Number 0: nothing is in it, or it is not known. */
+    struct epoch_id epoch;
+    uint64_t as_of;
     char reason[STOP_REASON_SIZE];
 };
 
@@ -37,6 +42,9 @@ int stop_next(struct db_txn *txn, uint64_t *mailbox, struct stop *stop);
 int stop_any(struct db_txn *txn, bool *any); /* whether this node is being repaired */
 /* Drops those that are merged and whose modseq the journal has reached. */
 int stop_settle(struct tx *tx);
+
+/* What is in a mailbox that follows the journal so far. */
+void stop_stands(struct stop *stop, const struct tx *tx);
 
 /* Marks a mailbox as damaged, so that the next contact with the other end heals it. Keeps a stop
  * that is there. */

@@ -283,6 +283,11 @@ static int flush_waiting(struct tx *tx, bool end_of_commit)
     return rc;
 }
 
+int tx_flush(struct tx *tx)
+{
+    return flush_waiting(tx, true);
+}
+
 int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t previous,
                uint64_t digest, struct bytes body)
 {

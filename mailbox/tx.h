@@ -67,6 +67,9 @@ uint64_t tx_next_modseq(const struct tx *tx);
 int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t previous,
                uint64_t digest, struct bytes body);
 
+/* What waits goes to the journal, as the end of a commit. */
+int tx_flush(struct tx *tx);
+
 /* Saves headers, window and node. */
 int tx_finish(struct tx *tx);
 
@@ -75,8 +78,9 @@ int tx_finish(struct tx *tx);
 int apply_change(struct tx *tx, struct box *box, const struct change *change);
 /* The records of a mailbox that is purged become garbage (mailbox/repair.c). */
 int repair_leave_records(struct tx *tx, struct box *box);
-/* Mailboxes that a repair brought ahead of the entries that make them go: those will not come. */
-int repair_drop_unmade(struct tx *tx);
+/* A repair is given up: its stops go, and marks at `modseq`, the entry that opens an epoch, say as
+ * of what each of these mailboxes is. Those of which nothing is here go. No box may be open. */
+int repair_give_up(struct tx *tx, uint64_t modseq);
 /* A mark alone: every node keeps them, also of mailboxes that it does not follow just now. */
 int apply_mark(struct tx *tx, const struct change *change);
 /* One record becomes another, with all that follows for counts, digest and content; NULL: there is

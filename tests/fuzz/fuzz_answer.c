@@ -106,7 +106,7 @@ static void try_changes(const struct asker *asker)
 static void try_values_of(const struct asker *asker, uint64_t mailbox)
 {
     struct merge_other other = {0};
-    uint64_t as_of;
+    struct values_as_of as_of;
     ask_values(asker, mailbox, 0, 1, &other, &as_of);
     if (mailbox == 0 && other.seen_count)
         abort();

@@ -99,13 +99,8 @@ static void run(const struct seed_run *run)
     nodes_end(&nodes);
 }
 
-/* The ordinary run: a fixed set of seeds. A promotion by force in the midst of a repair breaks
- * promises (UIDNEXT may go back) in about one seed of sixty beyond these; SEEDS=n looks further. */
-#define ORDINARY_SEEDS "50"
-
 int main(int argc, char **argv)
 {
-    setenv("SEEDS", ORDINARY_SEEDS, 0);
     const struct seed_test test = {.name = "merge", .steps = STEPS, .run = run};
     return seeds_run(&test, argc, argv);
 }

@@ -118,7 +118,7 @@ static void relate(struct nodes *nodes, struct oracle_pass *pass)
     /* What a third node missed may have been forgotten by the others. */
     pass->unsure = !fork.base_known || nodes->count > 2 || nodes->stale[pass->master] ||
                    nodes->stale[pass->replica];
-    pass->lenient = nodes->restored || nodes->harmed;
+    pass->lenient = nodes->restored || nodes->harmed || nodes->dropped;
     pass->reaches = fork.base_known && mine.base.modseq <= fork.bases.master &&
                     theirs.base.modseq <= fork.bases.replica && !nodes->forced[pass->master] &&
                     !nodes->forced[pass->replica];

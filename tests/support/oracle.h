@@ -49,7 +49,6 @@ struct oracle_box {
     size_t message_count;
     struct known_state *states;
     size_t state_count;
-    bool absorbed; /* merged into another of its name */
 };
 
 /* What one node has shown of one mailbox, ever. */
