@@ -44,6 +44,7 @@ struct incoming {
 struct receiver {
     struct store *store;
     char master[PEER_MAX_SIZE + 1];
+    char former[PEER_MAX_SIZE + 1]; /* whom the store names as its master, as far as is known */
     uint64_t store_id;
     struct position position;
     struct position acknowledged; /* up to here all mailboxes are followed */
@@ -125,6 +126,7 @@ static int greet(struct tx *tx, void *arg)
                                   .master = node->role == ROLE_MASTER,
                                   .epoch = node->epoch,
                                   .digest = node_digest(node)};
+    snprintf(work->receiver->former, sizeof work->receiver->former, "%s", node->master);
     int rc = count_stops(tx, work->receiver);
     work->hello->repairing = work->receiver->repairing;
     return rc;
@@ -404,10 +406,13 @@ static int apply_slice(struct receiver *receiver, const struct slice *before,
     struct batch batch = {
         .store_id = receiver->store_id,
         .master = receiver->master,
+        .former = receiver->former,
         .entries = bytes_of(receiver->entries.data + slice->start, slice->end - slice->start),
         .drafts = drafts,
         .draft_count = count};
     int rc = store_apply(receiver->store, &batch, &receiver->position);
+    if (rc == ERR_OK)
+        memcpy(receiver->former, receiver->master, sizeof receiver->former);
     struct looking work = {.receiver = receiver, .slice = slice, .arrival = before->arrivals};
     if (rc == ERR_OK)
         rc = store_read(receiver->store, look_at_slice, &work);

@@ -223,7 +223,8 @@ static int apply_batch(struct tx *tx, void *arg)
     int rc = take_identity(tx, batch);
     if (rc)
         return rc;
-    if (batch->master && strcmp(tx->node.master, batch->master) != 0) {
+    bool unchanged = !batch->former || strcmp(tx->node.master, batch->former) == 0;
+    if (batch->master && unchanged && strcmp(tx->node.master, batch->master) != 0) {
         rc = tx_set_role(tx, ROLE_REPLICA, batch->master);
         if (rc)
             return rc;

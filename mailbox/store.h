@@ -109,6 +109,8 @@ int64_t tx_time(const struct tx *tx); /* of the changes of this transaction */
 struct batch {
     uint64_t store_id;     /* the upstream's */
     const char *master;    /* whom it came from, for refusals to name */
+    const char *former;    /* who is named until then: when it is somebody else by now, an operator
+                              said so, and he stays; NULL: whoever it is */
     struct bytes entries;  /* one encoded entry behind another */
     struct draft **drafts; /* content that came with them, finished */
     size_t draft_count;

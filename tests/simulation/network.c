@@ -662,6 +662,52 @@ static unsigned converge(struct world *world)
     return master;
 }
 
+struct slots {
+    struct slot all[NODES];
+};
+
+static int read_slots(struct tx *tx, void *arg)
+{
+    struct slots *slots = arg;
+    struct slot slot = {0};
+    int rc;
+    while ((rc = slot_next(tx_db(tx), &slot)) == ERR_OK)
+        for (unsigned i = 0; i < NODES; i++)
+            if (slot.name[strlen(slot.name) - 1] == (char)('0' + i))
+                slots->all[i] = slot;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* The master remembers where its followers are. */
+static void check_slots(struct world *world, unsigned master)
+{
+    struct slots slots = {0};
+    MUST(world, store_read(store_of(world, master), read_slots, &slots));
+    for (unsigned i = 0; i < NODES; i++)
+        CHECK(world,
+              i == master || (slots.all[i].connected &&
+                              position_equal(slots.all[i].position, world->sights[i].last)),
+              "the slot of node %u says %" PRIu64, i, slots.all[i].position.modseq);
+}
+
+/* Whoever is master of an earlier epoch stops when he and the later one meet, whoever dials. */
+static void check_fences(struct world *world, unsigned master)
+{
+    struct wire *wire = &world->agents.wire;
+    unsigned other = (master + 1) % NODES;
+    promote(world, other);
+    wire_run_until(wire, wire->now + SILENT * SECOND);
+    CHECK(world, world->sights[master].node.fence == FENCE_EPOCH,
+          "a master was met by that of a later epoch, and goes on");
+    /* The first time its epoch may have the other's number, and the lower node. */
+    for (unsigned i = 0; i < 2; i++) {
+        promote(world, master);
+        wire_run_until(wire, wire->now + SILENT * SECOND);
+    }
+    CHECK(world, world->sights[other].node.fence == FENCE_EPOCH,
+          "a master met that of a later epoch, and goes on");
+}
+
 struct count {
     struct world *world;
     unsigned live[MESSAGES_MOST];
@@ -755,12 +801,14 @@ static void check_end(struct world *world)
     CHECK(world, wait_until_equal(world, master, 20), "equal nodes fell apart");
     check_calm(world);
     CHECK(world, is_equal(world, master), "equal nodes did not stay so");
+    check_slots(world, master);
     for (unsigned i = 0; i < 10; i++)
         use(world, master, &dice);
     CHECK(world, wait_until_equal(world, master, 20), "changes do not arrive any more");
     for (unsigned i = 0; i < NODES; i++)
         check_sound(world, i);
     check_messages(world, master);
+    check_fences(world, master);
 }
 
 static void run(const struct seed_run *run)
