@@ -150,6 +150,11 @@ static int check(struct tx *tx, void *arg)
         feeder_refuse(verdict, REFUSAL_STORE, "a node cannot follow itself");
         return ERR_OK;
     }
+    if (hello->store_id && hello->store_id != node->store_id && hello->adopt && !hello->master &&
+        !work->repaired) {
+        demand_repair(verdict, "a store with a history of its own");
+        return ERR_OK;
+    }
     if (hello->store_id && hello->store_id != node->store_id) {
         feeder_refuse(verdict, REFUSAL_STORE, "another store: %016llx here, %016llx there",
                       (unsigned long long)node->store_id, (unsigned long long)hello->store_id);

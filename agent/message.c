@@ -7,6 +7,9 @@
 #define HEARTBEAT_MAX 3600000u /* milliseconds */
 #define HELLO_REPAIRING 1u
 #define HELLO_MASTER 2u
+#define HELLO_ADOPT 4u
+#define HELLO_DRY_RUN 8u
+#define HELLO_FLAGS (HELLO_REPAIRING | HELLO_MASTER | HELLO_ADOPT | HELLO_DRY_RUN)
 #define WINDOW_MAX (64u << 20) /* bytes */
 
 static const char *const refusal_names[REFUSAL_COUNT] = {
@@ -44,7 +47,8 @@ void message_encode_hello(const struct hello *hello, struct buf *out)
     buf_position(out, hello->position);
     buf_u64(out, hello->digest);
     buf_u8(out, (uint8_t)((hello->repairing ? HELLO_REPAIRING : 0u) |
-                          (hello->master ? HELLO_MASTER : 0u)));
+                          (hello->master ? HELLO_MASTER : 0u) | (hello->adopt ? HELLO_ADOPT : 0u) |
+                          (hello->dry_run ? HELLO_DRY_RUN : 0u)));
     buf_u32(out, hello->epoch.number);
     buf_u64(out, hello->epoch.node);
     buf_bytes(out, hello->name);
@@ -65,10 +69,12 @@ int message_decode_hello(struct bytes payload, struct hello *hello)
     uint8_t flags = read_u8(&in);
     hello->repairing = flags & HELLO_REPAIRING;
     hello->master = flags & HELLO_MASTER;
+    hello->adopt = flags & HELLO_ADOPT;
+    hello->dry_run = flags & HELLO_DRY_RUN;
     hello->epoch.number = read_u32(&in);
     hello->epoch.node = read_u64(&in);
     hello->name = read_bytes(&in);
-    if (in.failed || flags & ~(HELLO_REPAIRING | HELLO_MASTER) || hello->oldest > hello->newest ||
+    if (in.failed || flags & ~HELLO_FLAGS || hello->oldest > hello->newest ||
         hello->name.size > PEER_NAME_MAX || !is_printable(hello->name))
         return refuse_malformed("hello");
     return ERR_OK;

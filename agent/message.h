@@ -28,6 +28,8 @@ struct hello {
     uint64_t digest;          /* of its mail there */
     bool repairing;           /* some of its mailboxes wait to be made equal */
     bool master;              /* it is one, and only wants to know whether it still is */
+    bool adopt;               /* a history of its own is to be taken in */
+    bool dry_run;             /* it only wants to know what would be done */
     struct epoch_id epoch;    /* that it is in; number 0: none yet */
     struct bytes name;        /* printable; may be empty */
 };

@@ -412,6 +412,8 @@ int peer_dial(struct station *station, struct peer **out)
     }
     peer->station = station;
     peer->sink_job.receiver = receiver;
+    peer->sink_job.adopt = station->once && station->once->adopt;
+    peer->sink_job.dry_run = station->once && station->once->dry_run;
     peer->connect.data = peer;
     *out = peer;
     if (peer->is_pipe) {

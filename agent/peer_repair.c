@@ -52,7 +52,7 @@ static int run_take_in(void *context, const struct asker *asker)
 {
     struct peer *peer = context;
     int rc = source_job_take_in(&peer->source_job, peer->station->store, asker, &peer->plan);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && !peer->source.hello.dry_run)
         log_taken(peer, &peer->plan);
     plan_free(&peer->plan);
     return rc;
@@ -79,14 +79,9 @@ void peer_take_in(struct peer *peer)
     start(peer, &work);
 }
 
-/* In the thread; the loop reads the sums of `once` when it has ended. */
 static void log_equal(void *arg, const struct equal_line *line)
 {
     const struct peer *peer = arg;
-    if (peer->station->once) {
-        sync_add_equal(peer->station->once, &peer->plan, line);
-        return;
-    }
     log_info("inefficient-replication",
              "store=%s mailbox=\"%s\" reason=\"%s\" records=%llu bytes=%llu expunged=%llu%s",
              store_of(peer), line->name, line->reason, (unsigned long long)line->records,
@@ -99,14 +94,20 @@ static int run_equalise(void *context, const struct asker *asker)
     struct peer *peer = context;
     struct equal_report report = {.mailbox = log_equal, .arg = peer};
     int rc = sink_job_equalise(&peer->sink_job, peer->station->store, asker, &peer->plan, &report);
-    if (report.aside && peer->station->once) {
-        free(peer->station->once->aside);
-        peer->station->once->aside = report.aside;
-        report.aside = NULL;
-    } else if (report.aside) {
+    if (report.aside)
         log_warning("set-aside", "store=%s file=\"%s\"", store_of(peer), report.aside);
-    }
     free(report.aside);
+    plan_free(&peer->plan);
+    return rc;
+}
+
+/* The loop reads what became of `once` when the thread has ended. */
+static int run_once(void *context, const struct asker *asker)
+{
+    struct peer *peer = context;
+    int rc = plan_decode(peer->sink_job.frames, &peer->plan);
+    if (rc == ERR_OK)
+        rc = sync_carry_out(peer->station->once, peer->station->store, asker, &peer->plan);
     plan_free(&peer->plan);
     return rc;
 }
@@ -122,12 +123,16 @@ static void equalised(void *context, int rc)
     struct peer *peer = context;
     end(peer);
     sink_job_result(&peer->sink_job, rc);
-    sink_job_end(&peer->sink_job, "", 0, agent_now(peer->agent));
+    if (rc == ERR_OK && peer->sink.dry_run && !peer->ending)
+        station_caught_up(peer->station);
+    else
+        sink_job_end(&peer->sink_job, "", 0, agent_now(peer->agent));
     peer_maybe_free(peer);
 }
 
 void peer_equalise(struct peer *peer)
 {
-    static const struct repairer_work work = {run_equalise, ask_upstream, equalised};
-    start(peer, &work);
+    static const struct repairer_work follow = {run_equalise, ask_upstream, equalised};
+    static const struct repairer_work once = {run_once, ask_upstream, equalised};
+    start(peer, peer->station->once ? &once : &follow);
 }

@@ -7,12 +7,15 @@
 #include <string.h>
 
 #define OWNER_TEXT_SIZE 400u
+#define ACTION_SIZE 32u /* bytes of the word for it, and NUL */
 
 void plan_free(struct plan *plan)
 {
     free(plan->lines);
     plan->lines = NULL;
     plan->line_count = 0;
+    buf_free(&plan->actions);
+    plan->action_count = 0;
 }
 
 int plan_add(struct plan *plan, const struct plan_line *line)
@@ -65,6 +68,9 @@ void plan_encode(const struct plan *plan, struct buf *out)
     buf_varint(out, plan->line_count);
     for (size_t i = 0; i < plan->line_count; i++)
         encode_line(&plan->lines[i], out);
+    buf_u8(out, plan->more_actions);
+    buf_varint(out, plan->action_count);
+    buf_put(out, plan->actions.data, plan->actions.size);
 }
 
 static int malformed(void)
@@ -95,6 +101,64 @@ static int decode_line(struct reader *in, struct plan *plan)
     return plan_add(plan, &line);
 }
 
+/* What is said of one message, or of a whole mailbox. */
+struct action {
+    char mailbox[NAME_TEXT_SIZE];
+    char what[ACTION_SIZE];
+    uint32_t uid;
+    uint32_t other;
+};
+
+static bool read_action(struct reader *in, struct action *action)
+{
+    bool read = read_text(in, action->mailbox, sizeof action->mailbox) &&
+                read_text(in, action->what, sizeof action->what);
+    action->uid = read_varint32(in);
+    action->other = read_varint32(in);
+    return read && !in->failed;
+}
+
+int plan_add_action(struct plan *plan, const char *mailbox, const char *what, uint32_t uid,
+                    uint32_t other)
+{
+    plan->more_actions = plan->more_actions || plan->actions.size > PLAN_ACTIONS_MAX;
+    if (plan->more_actions)
+        return ERR_OK;
+    buf_bytes(&plan->actions, bytes_text(mailbox));
+    buf_bytes(&plan->actions, bytes_text(what));
+    buf_varint(&plan->actions, uid);
+    buf_varint(&plan->actions, other);
+    plan->action_count++;
+    return plan->actions.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+}
+
+void plan_each_action(const struct plan *plan,
+                      void (*each)(void *arg, const char *mailbox, const char *what, uint32_t uid,
+                                   uint32_t other),
+                      void *arg)
+{
+    struct reader in = reader_of(buf_view(&plan->actions));
+    struct action action;
+    while (reader_left(&in) && read_action(&in, &action))
+        each(arg, action.mailbox, action.what, action.uid, action.other);
+}
+
+static int decode_actions(struct reader *in, struct plan *plan)
+{
+    struct action action;
+    uint8_t more = read_u8(in);
+    uint64_t count = read_varint(in);
+    int rc = in->failed || more > 1 ? malformed() : ERR_OK;
+    for (uint64_t i = 0; rc == ERR_OK && i < count; i++)
+        rc = read_action(in, &action)
+                 ? plan_add_action(plan, action.mailbox, action.what, action.uid, action.other)
+                 : malformed();
+    if (rc == ERR_OK && plan->more_actions)
+        rc = malformed();
+    plan->more_actions = more;
+    return rc;
+}
+
 int plan_decode(struct bytes from, struct plan *plan)
 {
     struct reader in = reader_of(from);
@@ -122,6 +186,8 @@ int plan_decode(struct bytes from, struct plan *plan)
     int rc = ERR_OK;
     for (uint64_t i = 0; rc == ERR_OK && i < count; i++)
         rc = decode_line(&in, plan);
+    if (rc == ERR_OK)
+        rc = decode_actions(&in, plan);
     if (rc == ERR_OK && !reader_done(&in))
         rc = malformed();
     if (rc)

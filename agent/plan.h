@@ -7,7 +7,8 @@
 #include "mailbox/name.h"
 
 #define PLAN_REASON_SIZE 200u
-#define PLAN_LINES_MAX 4096u /* mailboxes whose figures travel */
+#define PLAN_LINES_MAX 4096u        /* mailboxes whose figures travel */
+#define PLAN_ACTIONS_MAX (1u << 20) /* bytes of what a dry run would do; the rest is left out */
 
 enum plan_kind {
     PLAN_REWIND, /* the follower's journal goes back to `at`, which both share, and goes on there */
@@ -42,11 +43,21 @@ struct plan {
     char reason[PLAN_REASON_SIZE];
     struct plan_line *lines; /* owned; plan_free() */
     size_t line_count;
+    /* Of a dry run: what would be done at the upstream; plan_add_action(). */
+    struct buf actions;
+    uint64_t action_count;
+    bool more_actions; /* than there is room for */
 };
 
 void plan_free(struct plan *plan);
 int plan_add(struct plan *plan, const struct plan_line *line);                /* ERR_NOMEM */
 const struct plan_line *plan_find(const struct plan *plan, uint64_t mailbox); /* NULL: none */
+int plan_add_action(struct plan *plan, const char *mailbox, const char *what, uint32_t uid,
+                    uint32_t other); /* ERR_NOMEM */
+void plan_each_action(const struct plan *plan,
+                      void (*each)(void *arg, const char *mailbox, const char *what, uint32_t uid,
+                                   uint32_t other),
+                      void *arg);
 void plan_encode(const struct plan *plan, struct buf *out);
 int plan_decode(struct bytes from, struct plan *plan); /* ERR_PROTOCOL */
 

@@ -102,6 +102,7 @@ void sink_loaded(struct sink *sink, int rc, const struct hello *hello, int64_t n
     }
     message_encode_hello(hello, &out);
     sink->master = hello->master;
+    sink->dry_run = hello->dry_run;
     sink->position = sink->applied = hello->position;
     sink->digest = hello->digest;
     sink->state = SINK_GREETING;
@@ -141,7 +142,8 @@ static int take_welcome(struct sink *sink, struct bytes payload, int64_t now)
     sink->looking = true;
     sink->looked = now;
     sink->actions->welcomed(sink->context, &welcome);
-    proceed(sink);
+    if (!sink->dry_run)
+        proceed(sink);
     return ERR_OK;
 }
 
@@ -189,7 +191,7 @@ static int take_frame(struct sink *sink, const struct frame *frame, int64_t now)
         return take_welcome(sink, frame->payload, now);
     if ((greeting || sink->state == SINK_ANSWERING) && frame->type == FRAME_REFUSE)
         return take_refusal(sink, frame->payload);
-    if (tailing && (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
+    if (tailing && !sink->dry_run && (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
         return enqueue(sink, frame->whole);
     if (greeting && !sink->master && frame->type == FRAME_REPAIR)
         return take_repair(sink, frame->payload);

@@ -53,6 +53,7 @@ struct sink {
     int64_t looked;       /* when it was begun last */
     uint64_t outstanding; /* GUIDs asked for and not answered yet */
     bool master;          /* this node is one, and only asks whether it still is */
+    bool dry_run;         /* this node only asks what would be done */
     bool refused;
     enum refusal refusal;
     uint64_t node_id; /* the upstream's */

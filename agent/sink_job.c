@@ -50,9 +50,13 @@ static void end_load(struct sink_job *job, const char *name, uint64_t store_id, 
 {
     struct hello *hello = &job->hello;
     hello->name = bytes_text(name);
+    hello->adopt = job->adopt;
+    hello->dry_run = job->dry_run;
     if (hello->store_id == 0 && store_id) {
         hello->store_id = store_id;
         hello->position.chain = entry_chain_start(store_id);
+    } else if (job->adopt && store_id) {
+        hello->store_id = store_id; /* the upstream asks for this node's own */
     }
     sink_loaded(job->sink, rc, hello, now);
 }

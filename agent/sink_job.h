@@ -13,6 +13,8 @@ struct sink_job {
     struct receiver *receiver; /* owned: receiver_open() */
     enum sink_work work;
     struct bytes frames; /* or a question, or a plan */
+    bool adopt;          /* for the greeting */
+    bool dry_run;        /* for the greeting */
     struct hello hello;
     struct taken taken;
     struct bytes missing;

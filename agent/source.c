@@ -42,7 +42,8 @@ static void start(struct source *source, enum source_work work)
 static void proceed(struct source *source)
 {
     bool room = source->sent - source->consumed < SOURCE_WINDOW;
-    if (is(source, SOURCE_TAILING) && !source->working && source->news && room) {
+    if (is(source, SOURCE_TAILING) && !source->working && source->news && room &&
+        !source->hello.dry_run) {
         source->news = false;
         start(source, SOURCE_FILL);
     }
@@ -76,7 +77,7 @@ static int on_ack(struct source *source, struct bytes payload)
         ack.position.modseq < source->acknowledged.modseq)
         return fail(ERR_PROTOCOL, "an acknowledgement of what was not sent, or was before");
     source->consumed = ack.consumed;
-    if (ack.position.modseq > source->acknowledged.modseq) {
+    if (!source->hello.dry_run && ack.position.modseq > source->acknowledged.modseq) {
         source->acknowledged = ack.position;
         source->actions->acknowledged(source->context, ack.position);
     }
@@ -219,7 +220,7 @@ void source_checked(struct source *source, const struct verdict *verdict, int64_
     source->acknowledged = source->hello.position;
     source->news = true;
     talk_send(&source->talk, &out, now);
-    if (!is(source, SOURCE_TAILING))
+    if (!is(source, SOURCE_TAILING) || source->hello.dry_run)
         return;
     source->actions->acknowledged(source->context, source->acknowledged);
     proceed(source);

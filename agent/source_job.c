@@ -75,14 +75,26 @@ void source_job_run(struct source_job *job, struct store *store)
     source_job_result(job, rc);
 }
 
+/* What does not fit into memory is noticed when the plan is encoded. */
+static void add_action(void *arg, const char *mailbox, const char *what, uint32_t uid,
+                       uint32_t other)
+{
+    (void)plan_add_action(arg, mailbox, what, uid, other);
+}
+
 int source_job_take_in(struct source_job *job, struct store *store, const struct asker *follower,
                        struct plan *plan)
 {
-    struct take_in options = {.slot = job->source->name};
+    const struct hello *hello = &job->source->hello;
+    struct take_in options = {.slot = job->source->name,
+                              .adopt = hello->adopt,
+                              .dry_run = hello->dry_run,
+                              .report = add_action,
+                              .arg = plan};
     int rc = take_in(store, follower, &options, plan);
     if (rc == ERR_OK)
         plan_encode(plan, &job->made);
-    if (rc == ERR_OK && job->made.failed)
+    if (rc == ERR_OK && (job->made.failed || plan->actions.failed))
         rc = fail(ERR_NOMEM, "out of memory");
     return rc;
 }

@@ -423,8 +423,7 @@ static void dial_later(struct station *station)
 void station_repairing(struct station *station, const char *reason)
 {
     if (station->once) {
-        station->once->tier = SYNC_MERGE;
-        snprintf(station->once->reason, sizeof station->once->reason, "%s", reason);
+        station->once->tier = SYNC_MERGE; /* the plan tells why */
         return;
     }
     log_warning("repair", "store=%s upstream=%s reason=\"%s\"", store_path(station->store),
@@ -453,9 +452,11 @@ void station_following(struct station *station, const struct welcome *welcome)
     if (station->once) {
         if (behind && station->once->tier == SYNC_NONE)
             station->once->tier = SYNC_TAIL;
-        station->once->sent += behind;
+        station->once->sent += station->once->dry_run ? 0 : behind;
         /* Equal digests end it at once. */
-        if (behind == 0 && welcome->digest == station->sink->sink.digest)
+        if (station->once->dry_run)
+            station_caught_up(station);
+        else if (behind == 0 && welcome->digest == station->sink->sink.digest)
             station_caught_up(station);
         return;
     }

@@ -104,13 +104,8 @@ static int check_roles(struct end *master, struct end *replica)
     return rc;
 }
 
-struct telling {
-    struct sync *sync;
-    const struct plan *plan;
-    uint64_t *told; /* of the plan's lines */
-};
-
-void sync_add_line(struct sync *sync, const struct sync_line *line)
+/* Adds a line's figures, and tells of it. */
+static void add_line(struct sync *sync, const struct sync_line *line)
 {
     sync->sent += line->sent;
     sync->expunged += line->expunged;
@@ -121,7 +116,8 @@ void sync_add_line(struct sync *sync, const struct sync_line *line)
         sync->line(sync->arg, line);
 }
 
-void sync_add_equal(struct sync *sync, const struct plan *plan, const struct equal_line *equal)
+/* A mailbox that was made equal, together with what the master had taken in of it. */
+static void add_equal(struct sync *sync, const struct plan *plan, const struct equal_line *equal)
 {
     const struct plan_line *taken = plan_find(plan, equal->mailbox);
     struct sync_line line = {.mailbox = equal->name,
@@ -131,8 +127,14 @@ void sync_add_equal(struct sync *sync, const struct plan *plan, const struct equ
                              .renumbered = taken ? taken->renumbered : 0,
                              .copied_back = taken ? taken->copied_back : 0,
                              .done = equal->done};
-    sync_add_line(sync, &line);
+    add_line(sync, &line);
 }
+
+struct telling {
+    struct sync *sync;
+    const struct plan *plan;
+    uint64_t *told; /* of the plan's lines */
+};
 
 static void tell_equal(void *arg, const struct equal_line *equal)
 {
@@ -140,7 +142,7 @@ static void tell_equal(void *arg, const struct equal_line *equal)
     const struct plan_line *taken = plan_find(telling->plan, equal->mailbox);
     if (taken)
         telling->told[taken - telling->plan->lines] = 1;
-    sync_add_equal(telling->sync, telling->plan, equal);
+    add_equal(telling->sync, telling->plan, equal);
 }
 
 /* What the master took in of mailboxes that the replica has nothing to fetch of. */
@@ -156,20 +158,38 @@ static void tell_rest(struct telling *telling)
                                  .done = true};
         if (telling->told[i])
             continue;
-        sync_add_line(telling->sync, &line);
+        add_line(telling->sync, &line);
     }
 }
 
-static int equalise(struct end *master, struct end *replica, const struct plan *plan)
+/* What the master would take in. */
+static void tell_dry_run(struct sync *sync, const struct plan *plan)
 {
-    struct sync *sync = master->sync;
-    const struct asker source = {.ask = ask_end, .context = master};
+    if (sync->action)
+        plan_each_action(plan, sync->action, sync->arg);
+    sync->more_actions = plan->more_actions;
+    for (size_t i = 0; i < plan->line_count; i++) {
+        sync->renumbered += plan->lines[i].renumbered;
+        sync->copied_back += plan->lines[i].copied_back;
+        sync->expunged += plan->lines[i].expunged;
+    }
+}
+
+int sync_carry_out(struct sync *sync, struct store *replica, const struct asker *master,
+                   const struct plan *plan)
+{
     struct telling telling = {.sync = sync, .plan = plan};
     struct equal_report report = {.mailbox = tell_equal, .arg = &telling};
+    if (!*sync->reason)
+        snprintf(sync->reason, sizeof sync->reason, "%s", plan->reason);
+    if (sync->dry_run) {
+        tell_dry_run(sync, plan);
+        return ERR_OK;
+    }
     telling.told = calloc(plan->line_count + 1, sizeof *telling.told);
     if (!telling.told)
         return fail(ERR_NOMEM, "out of memory");
-    int rc = make_equal(replica->store, &source, plan, &report);
+    int rc = make_equal(replica, master, plan, &report);
     if (report.aside) {
         free(sync->aside);
         sync->aside = report.aside;
@@ -184,6 +204,7 @@ static int repair_once(struct end *master, struct end *replica, const struct fac
                        bool *again)
 {
     struct sync *sync = master->sync;
+    const struct asker source = {.ask = ask_end, .context = master};
     const struct asker target = {.ask = ask_end, .context = replica};
     char name[SLOT_NAME_SIZE];
     snprintf(name, sizeof name, "%016llx", (unsigned long long)there->node.node_id);
@@ -198,10 +219,7 @@ static int repair_once(struct end *master, struct end *replica, const struct fac
         return rc;
     *again = plan.kind == PLAN_GIVE_UP && !sync->dry_run;
     sync->tier = SYNC_MERGE;
-    if (!*sync->reason)
-        snprintf(sync->reason, sizeof sync->reason, "%s", plan.reason);
-    if (!sync->dry_run)
-        rc = equalise(master, replica, &plan);
+    rc = sync_carry_out(sync, replica->store, &source, &plan);
     plan_free(&plan);
     return rc;
 }

@@ -45,16 +45,17 @@ struct sync {
     uint64_t wire_bytes;      /* that would have gone over a wire, both ways */
     struct position position; /* the replica's afterwards */
     char *aside;              /* file of what was set aside; NULL: none. Owned: free() */
+    bool more_actions;        /* than were told: over a connection there is room for so many */
     bool waiting;             /* mailboxes are left that could not be repaired */
     bool done;                /* over a connection: it came to its end */
     bool refused;             /* else: the master would not have it */
     char trouble[512];        /* and why */
 };
 
-/* Adds a line's figures, and tells of it. */
-void sync_add_line(struct sync *sync, const struct sync_line *line);
-/* The same of a mailbox that was made equal, together with what the master had taken in of it. */
-void sync_add_equal(struct sync *sync, const struct plan *plan, const struct equal_line *equal);
+/* What the master decided is carried out at the replica, and told of; in a dry run only told of.
+ * Lines come from the thread that calls this. */
+int sync_carry_out(struct sync *sync, struct store *replica, const struct asker *master,
+                   const struct plan *plan);
 /* ERR_REFUSED: roles, another store, a fence. */
 int sync_stores(struct store *master, struct store *replica, struct sync *sync);
 

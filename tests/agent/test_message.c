@@ -89,6 +89,7 @@ static struct hello some_hello(void)
                           .position = {.modseq = 9, .chain = 10},
                           .digest = 11,
                           .repairing = true,
+                          .dry_run = true,
                           .epoch = {.number = 3, .node = 4},
                           .name = bytes_text("rosa")};
 }
@@ -103,7 +104,7 @@ static void a_hello_is_these_bytes(void **state)
     ASSERT_PAYLOAD(
         &out, FRAME_HELLO,
         "SHLP\1\0\0\0\2\0\0\0\10\7\6\5\4\3\2\1\30\27\26\25\24\23\22\21"
-        "\11\0\0\0\0\0\0\0\12\0\0\0\0\0\0\0\13\0\0\0\0\0\0\0\1\3\0\0\0\4\0\0\0\0\0\0\0\4rosa");
+        "\11\0\0\0\0\0\0\0\12\0\0\0\0\0\0\0\13\0\0\0\0\0\0\0\11\3\0\0\0\4\0\0\0\0\0\0\0\4rosa");
     assert_int_equal(message_decode_hello(payload_of(&out, FRAME_HELLO), &got), ERR_OK);
     assert_int_equal(got.oldest, 1);
     assert_int_equal(got.newest, 2);
@@ -111,6 +112,7 @@ static void a_hello_is_these_bytes(void **state)
     assert_int_equal(got.store_id, hello.store_id);
     assert_true(position_equal(got.position, hello.position));
     assert_int_equal(got.digest, 11);
+    assert_true(got.dry_run && got.repairing && !got.adopt && !got.master);
     assert_true(bytes_equal(got.name, hello.name));
     assert_exact(&out, FRAME_HELLO, true);
     buf_free(&out);

@@ -9,7 +9,7 @@ damage() {
     "$bin/tests/damage" "$work/$1" INBOX "$2" "$3" 2>"$err" || die "damage $*"
 }
 
-for how in lose change spoil; do
+for how in lose change spoil cut; do
     echo "- a record at the replica, $how: noticed by the next entry about it"
     begin 4
     damage B 2 "$how"

@@ -57,6 +57,7 @@ sync 2 '' "$from/xyz" b
 sync 2 '' tcp:nowhere b
 sync 5 '' tcp:127.0.0.1:1 b
 sync 4 '' a "$from"
+grep -q 'must be a path' err
 sync 2 '' ssh:host b
 
 # A command's pipe; the agent at the master's end goes on beside it.
@@ -66,3 +67,70 @@ export SHIPLOG_SSH=$work/ssh
 append a six
 sync 0 tail "ssh:host:$work/a" b && equal
 sync 5 '' "ssh:host:$work/none" b
+
+# What a merge would do: told alike over a connection and between two paths, and nothing is done by it.
+plan() {
+    code=0
+    timeout 60 shiplog sync --dry-run "$@" "$dst" 2>err | cut -f 1-7,9- || code=$?
+    echo "exit $code"
+}
+dst=b
+append a seven
+same_plan() {
+    "${A[@]}" digest >a.before
+    "${A[@]}" slots | cut -f 1-2 >a.slots
+    shiplog -s "$dst" digest >b.before
+    plan a >local
+    plan "$from" >remote
+    diff local remote
+    diff local <(plan "ssh:host:$work/a")
+    diff a.before <("${A[@]}" digest)
+    diff a.slots <("${A[@]}" slots | cut -f 1-2)
+    diff b.before <(shiplog -s "$dst" digest)
+}
+same_plan
+grep -q '^-	tail' remote
+grep -q 'exit 1' remote
+sync 0 tail "$from" b && equal
+same_plan
+grep -q '^-	none' remote
+grep -q 'exit 0' remote
+"${B[@]}" promote
+append b eight
+"${B[@]}" expunge INBOX 1 >/dev/null
+append a nine
+"${A[@]}" promote
+"${B[@]}" demote
+same_plan
+grep -q 'renumber' remote
+grep -q '^-	merge' remote
+grep -q 'exit 1' remote
+timeout 60 shiplog --json sync --dry-run "$from" b >json || true
+shape='^{"mailbox":.*,"tier":.*,"reason":.*,"sent":.*,"renumbered":.*,"copied_back":.*,"expunged":.*,"wire_bytes":.*,"position":.*,"aside":.*,"action":.*,"uid":.*,"other":[0-9]*}$'
+if grep -v "$shape" json; then echo "a line of another shape"; exit 1; fi
+sync 0 merge "$from" b && equal
+
+# What only the master had lost is told, too.
+damage=$bin/tests/damage
+"$damage" a INBOX 2 lose
+"${A[@]}" check --repair >/dev/null || true
+sync 0 merge "$from" b
+[ "$(wc -l <out)" -ge 2 ] || { echo "no line for what was healed at the master: $(cat out)"; exit 1; }
+"${A[@]}" check --repair >/dev/null || true # reference counts that are too high
+equal
+
+# A store with a history of its own.
+dst=c
+shiplog -s c init
+shiplog -s c create INBOX >/dev/null
+append c ten
+shiplog -s c demote
+sync 4 '' "$from" c
+plan "$from" --adopt >remote
+grep -q 'exit 1' remote
+grep -q '^INBOX.*add' remote
+plan a --adopt | diff - remote
+sync 0 merge --adopt "$from" c
+B=(shiplog -s "$work/c")
+equal
+[ "$("${A[@]}" list INBOX | wc -l)" -eq 9 ]

@@ -9,54 +9,90 @@
 #include "tools/shiplog/place.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void print(struct out *out, const char *mailbox, const char *tier, const char *reason,
-                  uint64_t sent, uint64_t renumbered, uint64_t copied_back, uint64_t expunged)
+/* Every line has the same fields: what is not NULL or 0 in it is meant. */
+struct line {
+    const char *mailbox;
+    enum sync_tier tier;
+    const char *reason;
+    uint64_t sent;
+    uint64_t renumbered;
+    uint64_t copied_back;
+    uint64_t expunged;
+    uint64_t wire_bytes;
+    const struct position *position;
+    const char *aside;
+    /* of a dry run */
+    const char *action;
+    uint32_t uid;
+    uint32_t other;
+};
+
+static void print(const struct cli *cli, bool dry_run, const struct line *line)
 {
-    out_text(out, "mailbox", mailbox);
-    out_text(out, "tier", tier);
-    out_text(out, "reason", reason);
-    out_number(out, "sent", sent);
-    out_number(out, "renumbered", renumbered);
-    out_number(out, "copied_back", copied_back);
-    out_number(out, "expunged", expunged);
+    struct out *out = cli->out;
+    out_text(out, "mailbox", line->mailbox);
+    out_text(out, "tier", sync_tier_name(line->tier));
+    out_text(out, "reason", line->reason);
+    out_number(out, "sent", line->sent);
+    out_number(out, "renumbered", line->renumbered);
+    out_number(out, "copied_back", line->copied_back);
+    out_number(out, "expunged", line->expunged);
+    out_number(out, "wire_bytes", line->wire_bytes);
+    if (line->position)
+        out_position(out, "position", *line->position);
+    else
+        out_text(out, "position", NULL);
+    out_text(out, "aside", line->aside);
+    if (dry_run) {
+        out_text(out, "action", line->action);
+        out_number(out, "uid", line->uid);
+        out_number(out, "other", line->other);
+    }
+    out_end(out);
 }
 
 static void print_line(void *arg, const struct sync_line *line)
 {
-    struct cli *cli = arg;
-    print(cli->out, line->mailbox, sync_tier_name(SYNC_MERGE), line->reason, line->sent,
-          line->renumbered, line->copied_back, line->expunged);
-    out_number(cli->out, "wire_bytes", 0);
-    out_text(cli->out, "position", NULL);
-    out_text(cli->out, "aside", NULL);
-    out_end(cli->out);
+    const struct line found = {.mailbox = line->mailbox,
+                               .tier = SYNC_MERGE,
+                               .reason = line->reason,
+                               .sent = line->sent,
+                               .renumbered = line->renumbered,
+                               .copied_back = line->copied_back,
+                               .expunged = line->expunged};
+    print(arg, false, &found);
 }
 
 static void print_action(void *arg, const char *mailbox, const char *what, uint32_t uid,
                          uint32_t other)
 {
-    struct cli *cli = arg;
-    out_text(cli->out, "mailbox", mailbox);
-    out_text(cli->out, "action", what);
-    out_number(cli->out, "uid", uid);
-    out_number(cli->out, "other", other);
-    out_end(cli->out);
+    const struct line line = {
+        .mailbox = mailbox, .tier = SYNC_MERGE, .action = what, .uid = uid, .other = other};
+    print(arg, true, &line);
 }
 
 static void print_store(struct cli *cli, const struct sync *sync)
 {
-    print(cli->out, "-", sync_tier_name(sync->tier), sync->reason, sync->sent, sync->renumbered,
-          sync->copied_back, sync->expunged);
-    out_number(cli->out, "wire_bytes", sync->wire_bytes);
-    out_position(cli->out, "position", sync->position);
-    out_text(cli->out, "aside", sync->aside);
-    out_end(cli->out);
+    const struct line line = {.mailbox = "-",
+                              .tier = sync->tier,
+                              .reason = sync->reason,
+                              .sent = sync->sent,
+                              .renumbered = sync->renumbered,
+                              .copied_back = sync->copied_back,
+                              .expunged = sync->expunged,
+                              .wire_bytes = sync->wire_bytes,
+                              .position = &sync->position,
+                              .aside = sync->aside};
+    print(cli, sync->dry_run, &line);
+    if (sync->more_actions)
+        fputs("shiplog: sync: there are more actions than were told\n", stderr);
 }
 
 static int sync_paths(struct cli *cli, const char *from, const char *to, struct sync *sync)
@@ -157,11 +193,12 @@ static int sync_places(struct cli *cli, const char *from, const char *to, struct
     if (rc)
         return rc;
     if (target.kind != PLACE_PATH)
-        return fail(ERR_REFUSED, "%s: a replica is synced by a command on its own machine", to);
+        return fail(ERR_REFUSED,
+                    "%s: the replica must be a path: run the command on the replica's machine, or "
+                    "let its shiplogd follow",
+                    to);
     if (source.kind == PLACE_PATH)
         return sync_paths(cli, from, to, sync);
-    if (sync->adopt || sync->dry_run)
-        return fail(ERR_REFUSED, "%s: --adopt and --dry-run need both stores at hand", from);
     rc = sync_connection(&source, to, sync);
     if (rc == ERR_OK)
         print_store(cli, sync);

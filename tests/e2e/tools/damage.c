@@ -3,6 +3,7 @@
  *   damage STORE MAILBOX UID lose      the record's row is gone
  *   damage STORE MAILBOX UID change    it says something else, with a valid checksum
  *   damage STORE MAILBOX UID spoil     its checksum does not hold
+ *   damage STORE MAILBOX UID cut       its row is too short
  */
 #include "base/err.h"
 #include "base/text.h"
@@ -21,7 +22,7 @@ struct damage {
     const char *how;
 };
 
-static int spoil(struct db_txn *txn, uint32_t number, uint32_t uid)
+static int spoil(struct db_txn *txn, uint32_t number, uint32_t uid, bool cut)
 {
     uint8_t key[8];
     struct bytes row;
@@ -31,7 +32,7 @@ static int spoil(struct db_txn *txn, uint32_t number, uint32_t uid)
     int rc = db_get(txn, TABLE_RECORDS, bytes_of(key, sizeof key), &row);
     if (rc)
         return rc;
-    buf_put(&spoilt, row.data, row.size);
+    buf_put(&spoilt, row.data, row.size - cut);
     spoilt.data[0] ^= 0x55;
     rc = db_put(txn, TABLE_RECORDS, bytes_of(key, sizeof key), buf_view(&spoilt));
     buf_free(&spoilt);
@@ -57,7 +58,9 @@ static int damage(struct tx *tx, void *arg)
     if (strcmp(work->how, "lose") == 0)
         return record_delete(tx_db(tx), header.number, work->uid);
     if (strcmp(work->how, "spoil") == 0)
-        return spoil(tx_db(tx), header.number, work->uid);
+        return spoil(tx_db(tx), header.number, work->uid, false);
+    if (strcmp(work->how, "cut") == 0)
+        return spoil(tx_db(tx), header.number, work->uid, true);
     record.flags ^= FLAG_DRAFT;
     return record_put(tx_db(tx), header.number, &record);
 }
@@ -65,7 +68,7 @@ static int damage(struct tx *tx, void *arg)
 int main(int argc, char **argv)
 {
     if (argc != 5) {
-        fprintf(stderr, "usage: damage STORE MAILBOX UID lose|change|spoil\n");
+        fprintf(stderr, "usage: damage STORE MAILBOX UID lose|change|spoil|cut\n");
         return 2;
     }
     struct damage work = {
