@@ -31,6 +31,7 @@
 struct rebuild {
     struct store *store;
     const struct asker *upstream;
+    struct branch *branch; /* the upstream's, as it was not long ago */
     struct stop stop;
     uint64_t since;
     bool since_known;
@@ -347,20 +348,21 @@ static int get_epoch(struct tx *tx, void *arg)
     return epoch_get(tx_db(tx), epoch->id, epoch);
 }
 
-/* The upstream may have opened an epoch since this repair began. */
-static int learn_epoch(struct store *store, const struct asker *upstream, struct epoch_id id)
+/* The upstream may have opened an epoch since this repair began, and taken something in. */
+static int learn_epoch(struct store *store, const struct asker *upstream, struct epoch_id id,
+                       struct branch *branch)
 {
     struct epoch epoch = {.id = id};
-    struct branch branch;
+    struct branch now;
     int rc = store_read(store, get_epoch, &epoch);
     if (rc != ERR_END)
         return rc;
-    rc = ask_branch(upstream, &branch);
+    rc = ask_branch(upstream, &now);
     if (rc)
         return rc;
-    rc = repair_learn(store, branch.epochs, branch.epoch_count);
-    branch_free(&branch);
-    return rc;
+    branch_free(branch);
+    *branch = now;
+    return repair_learn(store, branch->epochs, branch->epoch_count);
 }
 
 static int apply(struct rebuild *work)
@@ -386,7 +388,9 @@ static int apply(struct rebuild *work)
         .draft_count = draft_count,
         .expunged = &expunged,
     };
-    rc = learn_epoch(work->store, work->upstream, work->now.epoch);
+    rc = learn_epoch(work->store, work->upstream, work->now.epoch, work->branch);
+    change.marks = work->branch->marks;
+    change.mark_count = work->branch->mark_count;
     if (rc == ERR_OK)
         rc = count_own(work);
     change.counted = work->counted;
@@ -500,11 +504,14 @@ static int is_empty(struct tx *tx, void *arg)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-static int rebuild_mailbox(struct store *store, const struct asker *upstream,
+static int rebuild_mailbox(struct store *store, const struct asker *upstream, struct branch *branch,
                            const struct stop *stop, struct equal_report *report)
 {
-    struct rebuild work = {
-        .store = store, .upstream = upstream, .stop = *stop, .since = stop->modseq - 1};
+    struct rebuild work = {.store = store,
+                           .branch = branch,
+                           .upstream = upstream,
+                           .stop = *stop,
+                           .since = stop->modseq - 1};
     int rc = store_read(store, is_empty, &work);
     if (rc == ERR_OK)
         rc = rebuild_records(&work);
@@ -518,14 +525,14 @@ static int rebuild_mailbox(struct store *store, const struct asker *upstream,
     return rc;
 }
 
-static int rebuild_values(struct store *store, const struct asker *upstream)
+static int rebuild_values(struct store *store, const struct asker *upstream, struct branch *branch)
 {
     for (unsigned tries = 0; tries < TRIES_MOST; tries++) {
         struct merge_other other = {0};
         struct values_as_of as_of;
         int rc = ask_values(upstream, 0, 0, 0, &other, &as_of);
         if (rc == ERR_OK)
-            rc = learn_epoch(store, upstream, as_of.epoch);
+            rc = learn_epoch(store, upstream, as_of.epoch, branch);
         if (rc == ERR_OK && as_of.modseq)
             rc = repair_values(store, &other, as_of.epoch, as_of.modseq);
         merge_other_free(&other);
@@ -552,7 +559,7 @@ static int find_next(struct tx *tx, void *arg)
     return next->end ? ERR_OK : rc;
 }
 
-static int rebuild_all(struct store *store, const struct asker *upstream,
+static int rebuild_all(struct store *store, const struct asker *upstream, struct branch *branch,
                        struct equal_report *report)
 {
     struct next_stop next = {0};
@@ -560,8 +567,8 @@ static int rebuild_all(struct store *store, const struct asker *upstream,
         int rc = store_read(store, find_next, &next);
         if (rc || next.end)
             return rc;
-        rc = next.stop.mailbox ? rebuild_mailbox(store, upstream, &next.stop, report)
-                               : rebuild_values(store, upstream);
+        rc = next.stop.mailbox ? rebuild_mailbox(store, upstream, branch, &next.stop, report)
+                               : rebuild_values(store, upstream, branch);
         if (rc)
             return rc;
     }
@@ -651,7 +658,7 @@ static int compare_all(struct store *store, const struct asker *upstream, const 
 }
 
 static int become_equal(struct store *store, const struct asker *upstream, const struct plan *plan,
-                        const struct branch *branch, struct equal_report *report)
+                        struct branch *branch, struct equal_report *report)
 {
     int rc = repair_learn(store, branch->epochs, branch->epoch_count);
     if (rc == ERR_OK && plan->own_after != UINT64_MAX)
@@ -663,7 +670,7 @@ static int become_equal(struct store *store, const struct asker *upstream, const
     if (rc == ERR_OK && plan->compare)
         rc = compare_all(store, upstream, plan);
     if (rc == ERR_OK)
-        rc = rebuild_all(store, upstream, report);
+        rc = rebuild_all(store, upstream, branch, report);
     return rc ? rc : repair_sweep(store);
 }
 

@@ -39,7 +39,7 @@ struct taking {
     struct fork fork;
     struct plan *plan;
     struct merge_session session;
-    struct epoch *foreign; /* the follower's epochs that are not known here */
+    struct epoch *foreign; /* the follower's epochs that the journal here does not tell of */
     size_t foreign_count;
     struct mark *taken; /* its marks that are not known here */
     size_t taken_count;
@@ -542,6 +542,7 @@ static int take_mailbox(struct taking *taking, uint64_t id)
     taking->session.base_known = work.base_known;
     taking->session.base_master = work.base_master;
     taking->session.base_replica = work.base_replica;
+    taking->session.newer_there = bases.replica > bases.since;
     taking->session.shared = taking->fork.common_known ? taking->fork.common.modseq : 0;
     taking->session.master_merged = bases.master_merged;
     taking->session.replica_merged = bases.replica_merged;
@@ -595,17 +596,27 @@ static int take_all(struct taking *work, bool existing)
     return rc;
 }
 
+/* Whether the journal here tells of it: whoever follows knows these and no others. */
+static bool is_on_path(const struct branch *branch, struct epoch_id id)
+{
+    struct epoch_id at = branch->epoch;
+    for (size_t i = branch->epoch_count; i > 0; i--) {
+        if (epoch_compare(branch->epochs[i - 1].id, at) != 0)
+            continue;
+        if (epoch_compare(at, id) == 0)
+            return true;
+        at = branch->epochs[i - 1].parent;
+    }
+    return false;
+}
+
 static int find_foreign(struct taking *work)
 {
     work->foreign = calloc(work->theirs.epoch_count + 1, sizeof *work->foreign);
     if (!work->foreign)
         return fail(ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < work->theirs.epoch_count; i++) {
-        size_t k = 0;
-        while (k < work->mine.epoch_count &&
-               epoch_compare(work->mine.epochs[k].id, work->theirs.epochs[i].id) != 0)
-            k++;
-        if (k == work->mine.epoch_count && work->fork.same_store)
+        if (!is_on_path(&work->mine, work->theirs.epochs[i].id) && work->fork.same_store)
             work->foreign[work->foreign_count++] = work->theirs.epochs[i];
     }
     return ERR_OK;

@@ -922,18 +922,56 @@ static int guess_seen(struct merging *work, const struct merge_seen *theirs, str
     return rc;
 }
 
+static int add_all(struct uidset *set, const struct uidset *more)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < more->count; i++)
+        rc = uidset_add_range(set, more->ranges[i].first, more->ranges[i].last);
+    return rc;
+}
+
+/* All that the replica has counts, but where the master's user changed something after the base. */
+static int take_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
+                     struct uidset *removed)
+{
+    struct tx *tx = work->tx;
+    struct bytes user = buf_view(&theirs->user);
+    struct uidset mine = {0};
+    struct uidset changed = {0};
+    struct versioned version;
+    int rc = undo_seen(tx, &work->box->header, work->session->base_master, user, added, &changed);
+    if (rc == ERR_OK)
+        rc = add_all(&changed, added);
+    if (rc == ERR_OK)
+        rc = seen_get(tx->db, work->box->header.id, user, &mine, &version);
+    if (rc == ERR_OK)
+        rc = uidset_copy(added, &theirs->seen);
+    if (rc == ERR_OK)
+        rc = subtract(added, &changed);
+    if (rc == ERR_OK)
+        rc = uidset_copy(removed, &mine);
+    if (rc == ERR_OK)
+        rc = subtract(removed, &theirs->seen);
+    if (rc == ERR_OK)
+        rc = subtract(removed, &changed);
+    uidset_free(&mine);
+    uidset_free(&changed);
+    return rc;
+}
+
 static int merge_seen(struct merging *work, const struct merge_seen *theirs)
 {
     struct uidset added = {0};
     struct uidset removed = {0};
     struct uidset mapped = {0};
     struct bytes user = buf_view(&theirs->user);
-    int rc;
-    if (theirs->known) {
+    bool whole = work->session->newer_there && !work->independent;
+    int rc = whole ? take_seen(work, theirs, &added, &removed) : ERR_TRIMMED;
+    if (rc == ERR_TRIMMED && theirs->known) {
         rc = uidset_copy(&added, &theirs->added);
         if (rc == ERR_OK)
             rc = uidset_copy(&removed, &theirs->removed);
-    } else {
+    } else if (rc == ERR_TRIMMED) {
         rc = guess_seen(work, theirs, &added, &removed);
     }
     if (rc == ERR_OK)

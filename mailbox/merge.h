@@ -69,9 +69,10 @@ struct merge_session {
     uint64_t base_master;  /* the master's last entry that the replica knows, or what it took in */
     uint64_t base_replica; /* the replica's last entry that the master knows */
     bool base_known;
-    uint64_t shared; /* the last entry that both hold in their journals; 0: not known. Below the
-                        bases when another node's branch was taken in */
-    bool dry_run;    /* nothing is committed */
+    bool newer_there; /* the replica had taken the master's branch in, with others, by its base */
+    uint64_t shared;  /* the last entry that both hold in their journals; 0: not known. Below the
+                         bases when another node's branch was taken in */
+    bool dry_run;     /* nothing is committed */
     bool
         heal_only; /* the replica changed nothing: only what the master lost by damage comes back */
     /* For the mark and the epoch that the merge opens. */

@@ -761,6 +761,21 @@ static int take_facts(struct tx *tx, struct box *box, const struct repair_change
     return ERR_OK;
 }
 
+/* What the upstream has taken in of this mailbox, and the journal here does not tell yet. */
+static int keep_marks(struct tx *tx, const struct repair_change *change)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < change->mark_count; i++) {
+        struct mark mark = change->marks[i];
+        if ((mark.mailbox && mark.mailbox != change->header.id) || mark.modseq > change->as_of ||
+            mark.modseq <= tx->window.last.modseq)
+            continue;
+        mark.mailbox = change->header.id;
+        rc = mark_put(tx->db, &mark);
+    }
+    return rc;
+}
+
 static int apply(struct tx *tx, void *arg)
 {
     const struct repair_change *change = arg;
@@ -789,6 +804,8 @@ static int apply(struct tx *tx, void *arg)
         rc = put_values(tx, box, change);
     if (rc == ERR_OK)
         rc = take_facts(tx, box, change);
+    if (rc == ERR_OK)
+        rc = keep_marks(tx, change);
     if (rc == ERR_OK)
         rc = drop_unused(tx, change->drafts, change->draft_count);
     if (rc == ERR_OK && change->header.facts.state == MAILBOX_PURGED)

@@ -57,8 +57,10 @@ int repair_learn(struct store *store, const struct epoch *epochs, size_t count);
 
 /* What is to become of a mailbox: what the upstream has, as of one moment. */
 struct repair_change {
-    struct header header;            /* the upstream's */
-    struct epoch_id epoch;           /* the upstream's at that moment */
+    struct header header;     /* the upstream's */
+    struct epoch_id epoch;    /* the upstream's at that moment */
+    const struct mark *marks; /* the upstream's, about any mailbox */
+    size_t mark_count;
     uint64_t as_of;                  /* modseq of the journal at that moment */
     const struct merge_other *other; /* its records, keywords and values: those that differ */
     const struct uidset *gone;       /* live here, and nothing there */

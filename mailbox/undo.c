@@ -27,6 +27,15 @@ static int check_told(struct tx *tx, const struct header *header)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+/* A repair was given up at this entry (journal/epoch.h), and the mailbox was as of `since` then, or
+ * of earlier: nothing has happened to it in between. */
+static bool began_there(struct tx *tx, uint64_t mailbox, uint64_t modseq, uint64_t since)
+{
+    struct mark mark = {.mailbox = mailbox, .modseq = modseq};
+    return mark_next(tx->db, &mark) == ERR_OK && mark.mailbox == mailbox && mark.modseq == modseq &&
+           mark.taken.chain == 0 && mark.epoch.number && mark.taken.modseq <= since;
+}
+
 int undo_walk(struct tx *tx, const struct header *header, uint64_t since,
               int (*each)(const struct entry *entry, const struct change *change, void *arg),
               void *arg)
@@ -37,6 +46,10 @@ int undo_walk(struct tx *tx, const struct header *header, uint64_t since,
     for (uint64_t modseq = header->lastmodseq; rc == ERR_OK && modseq > since;
          modseq = entry.previous) {
         rc = get_entry(tx, modseq, &entry);
+        if (rc == ERR_END && began_there(tx, header->id, modseq, since)) {
+            rc = ERR_OK;
+            break;
+        }
         if (rc == ERR_END)
             rc = modseq <= tx->window.base.modseq
                      ? fail(ERR_TRIMMED, "modseq %llu: the journal begins later",
@@ -79,7 +92,8 @@ static int collect_uids(const struct entry *entry, const struct change *change, 
     struct uidset uids = {0};
     (void)entry;
     bool administrative = change->kind == ENTRY_RENAME || change->kind == ENTRY_DELETE ||
-                          change->kind == ENTRY_MARK || change->kind == ENTRY_CREATE;
+                          change->kind == ENTRY_MARK || change->kind == ENTRY_CREATE ||
+                          change->kind == ENTRY_PURGE;
     work->mail = work->mail || !administrative;
     int rc = change_uids(change, &uids);
     for (size_t i = 0; i < uids.count && rc == ERR_OK; i++)
