@@ -12,6 +12,7 @@
 #include "mailbox/rules.h"
 
 #include "base/err.h"
+#include "mailbox/rules_flags.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,8 +52,8 @@ struct pair {
 };
 
 struct merge {
+    const struct merge_input *input;
     const struct merge_end *ends[ENDS];
-    bool base_known;
     struct pair *pairs;
     size_t count;
     uint32_t next; /* the next new UID */
@@ -73,12 +74,12 @@ static bool tombstone(const struct side *side)
 
 static bool changed(const struct merge *merge, int end, const struct merge_record *record)
 {
-    return record->record.modseq > merge->ends[end]->base;
+    return merge_changed(merge->ends[end], record);
 }
 
 static bool old(const struct merge *merge, int end, const struct merge_record *record)
 {
-    return record->record.append_modseq <= merge->ends[end]->base;
+    return merge_old(merge->ends[end], record);
 }
 
 static bool same_bases(const struct merge *merge)
@@ -649,150 +650,15 @@ static int give_out(struct merge *merge)
 
 /* ---- Flags ---- */
 
-struct flag_view {
-    uint32_t system;
-    struct bytes keywords;
-};
-
-static struct flag_view now(const struct merge_record *record)
-{
-    return (struct flag_view){record->record.flags & FLAG_SYSTEM, record->keywords};
-}
-
-/* The flags at the end's base, or as appended after it. A modseq that has not moved since is as
- * good as a journal. */
-static bool then(const struct merge *merge, int end, const struct merge_record *record,
-                 struct flag_view *flags)
-{
-    uint64_t since = merge->ends[end]->base;
-    if (!old(merge, end, record))
-        since = record->record.append_modseq;
-    *flags = now(record);
-    if (record->record.modseq <= since)
-        return true;
-    *flags = (struct flag_view){record->base_system & FLAG_SYSTEM, record->base_keywords};
-    return record->has_base;
-}
-
-static int copy_flags(struct flag_view from, struct flags *to)
-{
-    to->system = from.system;
-    buf_reset(&to->keywords);
-    buf_put(&to->keywords, from.keywords.data, from.keywords.size);
-    return to->keywords.failed ? out_of_memory() : ERR_OK;
-}
-
-/* What two appends had in common. */
-static int common(struct flag_view a, struct flag_view b, struct flags *out)
-{
-    struct buf alone = {0};
-    out->system = a.system & b.system;
-    int rc = keywords_without(a.keywords, b.keywords, &alone);
-    if (rc == ERR_OK)
-        rc = keywords_without(a.keywords, buf_view(&alone), &out->keywords);
-    buf_free(&alone);
-    return rc;
-}
-
-/* `flags` and what became of `before` on the way to `after`. A set of keywords that would be too
- * large stays as it is. */
-static int apply_delta(struct flag_view flags, struct flag_view before, struct flag_view after,
-                       struct flags *out)
-{
-    struct buf removed = {0};
-    struct buf added = {0};
-    struct buf kept = {0};
-    out->system =
-        (flags.system & ~(before.system & ~after.system)) | (after.system & ~before.system);
-    int rc = keywords_without(before.keywords, after.keywords, &removed);
-    if (rc == ERR_OK)
-        rc = keywords_without(after.keywords, before.keywords, &added);
-    if (rc == ERR_OK)
-        rc = keywords_without(flags.keywords, buf_view(&removed), &kept);
-    if (rc == ERR_OK)
-        rc = keywords_merge(buf_view(&kept), buf_view(&added), &out->keywords);
-    if (rc == ERR_INVALID) {
-        uint32_t system = out->system;
-        rc = copy_flags(flags, out);
-        out->system = system;
-    }
-    buf_free(&removed);
-    buf_free(&added);
-    buf_free(&kept);
-    return rc;
-}
-
-/* The last clause of row 1. */
-static int take_newer(const struct merge_record *m, const struct merge_record *r, struct flags *out)
-{
-    bool newer = r->record.modseq > m->record.modseq && r->record.changed >= m->record.changed;
-    return copy_flags(now(newer ? r : m), out);
-}
-
-/* Row 3: each end's changes since its append, against what both appends had in common. */
-static int appended_twice(const struct merge *merge, const struct merge_record *m,
-                          const struct merge_record *r, struct flags *out)
-{
-    struct flag_view at_m, at_r;
-    struct flags before = {0};
-    bool has_m = then(merge, M, m, &at_m);
-    bool has_r = then(merge, R, r, &at_r);
-    if (!has_m && !has_r)
-        return take_newer(m, r, out);
-    int rc = common(has_m ? at_m : at_r, has_r ? at_r : at_m, &before);
-    if (rc == ERR_OK)
-        rc = apply_delta(now(m), (struct flag_view){before.system, buf_view(&before.keywords)},
-                         now(r), out);
-    flags_free(&before);
-    return rc;
-}
-
-/* Row 1: if one end alone changed the flags that end wins; if both did, flag by flag: the end with
- * the lower base adds what it did since to what the other has, which knows that base. */
-static int changed_since(const struct merge *merge, const struct merge_record *m,
-                         const struct merge_record *r, struct flags *out)
-{
-    int lower = behind(merge);
-    int higher = OTHER(lower);
-    const struct merge_record *of_lower = lower == M ? m : r;
-    const struct merge_record *of_higher = lower == M ? r : m;
-    bool old_lower = old(merge, lower, of_lower);
-    bool old_higher = old(merge, higher, of_higher);
-    struct flag_view before;
-    if (old_lower && !changed(merge, lower, of_lower))
-        return copy_flags(now(of_higher), out);
-    bool found = merge->base_known && old_lower && then(merge, lower, of_lower, &before);
-    if (!found && merge->base_known && old_higher && same_bases(merge))
-        found = then(merge, higher, of_higher, &before);
-    if (found)
-        return apply_delta(now(of_higher), before, now(of_lower), out);
-    if (old_higher && !changed(merge, higher, of_higher))
-        return copy_flags(now(of_lower), out);
-    return take_newer(m, r, out);
-}
-
 /* The flags of M's message, and of R's if that is the same one. */
 static int settle(const struct merge *merge, const struct pair *pair, struct flags *out)
 {
     const struct merge_record *m = pair->side[M].record;
     if (!pair->side[M].twin)
-        return copy_flags(now(m), out);
+        return merge_flags_copy(merge_flags_now(m), out);
     const struct merge_record *r = pair->side[M].twin->side[R].record;
     bool deliveries = !pair->side[M].known && !pair->side[M].twin->side[R].known;
-    return deliveries ? appended_twice(merge, m, r, out) : changed_since(merge, m, r, out);
-}
-
-static int equal_flags(struct flag_view a, struct flag_view b, bool *equal)
-{
-    struct buf rest = {0};
-    *equal = a.system == b.system;
-    int rc = keywords_without(a.keywords, b.keywords, &rest);
-    *equal = *equal && rest.size == 0;
-    if (rc == ERR_OK)
-        rc = keywords_without(b.keywords, a.keywords, &rest);
-    *equal = *equal && rest.size == 0;
-    buf_free(&rest);
-    return rc;
+    return merge_flags_settle(merge->input, m, r, deliveries, out);
 }
 
 /* ---- Actions ---- */
@@ -832,7 +698,7 @@ static int touched(const struct merge *merge, const struct pair *pair, bool *tou
     *touch = changed(merge, M, m) || pair->side[M].live != pair->side[R].live ||
              (r && (changed(merge, R, r) || r->record.modseq > m->record.modseq));
     if (!*touch && r && pair->side[M].live)
-        rc = equal_flags(now(m), now(r), &equal);
+        rc = merge_flags_equal(merge_flags_now(m), merge_flags_now(r), &equal);
     *touch |= !equal;
     return rc;
 }
@@ -853,7 +719,7 @@ static int add_replicas(const struct merge *merge, const struct pair *pair)
     uint32_t uid = pair->side[R].goes_on;
     struct flags flags = {0};
     bool lost = pair->row->number == LOST;
-    int rc = copy_flags(now(r), &flags);
+    int rc = merge_flags_copy(merge_flags_now(r), &flags);
     merge->plan->copied_back += !lost;
     merge->plan->renumbered += uid != pair->uid;
     if (rc) {
@@ -866,8 +732,9 @@ static int add_replicas(const struct merge *merge, const struct pair *pair)
 static int keep_masters(const struct merge *merge, const struct pair *pair, struct flags *flags)
 {
     bool equal;
-    int rc = equal_flags(now(pair->side[M].record),
-                         (struct flag_view){flags->system, buf_view(&flags->keywords)}, &equal);
+    int rc =
+        merge_flags_equal(merge_flags_now(pair->side[M].record),
+                          (struct flag_view){flags->system, buf_view(&flags->keywords)}, &equal);
     if (rc)
         return rc;
     if (equal)
@@ -981,7 +848,7 @@ static int plan_all(struct merge *merge)
     mark_origins(merge);
     classify(merge);
     carry(merge);
-    if (merge->base_known)
+    if (merge->input->base_known)
         rc = join(merge);
     if (rc == ERR_OK)
         rc = give_out(merge);
@@ -991,8 +858,8 @@ static int plan_all(struct merge *merge)
 static int begin(struct merge *merge, const struct merge_input *input, struct merge_plan *plan)
 {
     *plan = (struct merge_plan){0};
-    *merge = (struct merge){
-        .ends = {&input->master, &input->replica}, .base_known = input->base_known, .plan = plan};
+    *merge =
+        (struct merge){.input = input, .ends = {&input->master, &input->replica}, .plan = plan};
     int rc = check_order(&input->master);
     return rc ? rc : check_order(&input->replica);
 }
@@ -1036,10 +903,10 @@ static int unite_flags(struct merge *merge, const struct merge_record *m,
 {
     struct flags flags = {0};
     bool equal = false;
-    int rc = apply_delta(now(m), (struct flag_view){0, {NULL, 0}}, now(r), &flags);
+    int rc = merge_flags_unite(m, r, &flags);
     if (rc == ERR_OK)
-        rc = equal_flags(now(m), (struct flag_view){flags.system, buf_view(&flags.keywords)},
-                         &equal);
+        rc = merge_flags_equal(merge_flags_now(m),
+                               (struct flag_view){flags.system, buf_view(&flags.keywords)}, &equal);
     if (rc == ERR_OK && !equal)
         rc = add_action(merge->plan, MERGE_FLAGS, m->record.uid, 0, m, &flags);
     flags_free(&flags);
@@ -1054,7 +921,7 @@ static int add_alone(struct merge *merge, struct item *alone, size_t count)
         uint32_t uid = 0;
         int rc = give_new(merge, &uid);
         if (rc == ERR_OK)
-            rc = copy_flags(now(alone[i].record), &flags);
+            rc = merge_flags_copy(merge_flags_now(alone[i].record), &flags);
         if (rc == ERR_OK)
             rc = add_action(merge->plan, MERGE_ADD, uid, 0, alone[i].record, &flags);
         flags_free(&flags);

@@ -31,6 +31,7 @@ struct end_text {
     uint32_t base_next;
     uint64_t forgotten;
     bool damaged;
+    bool merged;
 };
 
 struct scene {
@@ -145,6 +146,7 @@ static void fill_end(const struct end_text *text, struct list *list, struct merg
                               .base_uidnext = text->base_next,
                               .base = text->base ? text->base : 10,
                               .forgotten = text->forgotten,
+                              .merged = text->merged,
                               .sound = !text->damaged};
     if (!end->uidnext)
         end->uidnext = list->count ? list->records[list->count - 1].record.uid + 1 : 1;
@@ -501,6 +503,75 @@ static void what_a_third_node_did_reaches_both_messages_of_a_split_brain(void **
           "expunge 8; touch 5; touch 7");
 }
 
+static void what_a_third_node_had_and_purged_it_expunged(void **state)
+{
+    (void)state;
+    check(
+        (struct scene){
+            .m = {.records = "3k@20", .base = 30},
+            .r = {.records = "", .next = 7, .base = 15, .base_next = 6, .forgotten = 18}},
+        "expunge 3");
+}
+
+static void without_evidence_nothing_was_expunged(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "1g@5"},
+                         .r = {.records = "", .next = 2, .forgotten = 20, .damaged = true}},
+          "touch 1");
+    /* never given out there */
+    check(
+        (struct scene){.m = {.records = "1g@5"}, .r = {.records = "", .next = 1, .forgotten = 20}},
+        "touch 1");
+}
+
+/* It may be an old one, and the tombstone that tells it is gone. */
+static void what_may_have_moved_is_not_taken_for_a_delivery(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "2g@20", .merged = true, .forgotten = 15},
+                         .r = {.records = "3g@22"}},
+          "add 3g; renumber 5g<2; expunge 2>5");
+    check((struct scene){.m = {.records = "2g@20", .merged = true, .forgotten = 10},
+                         .r = {.records = "3g@22"}},
+          "renumber 5g<2; expunge 2>5; bury 3g>5");
+    /* by the base of the one, and unknown to the other's */
+    check((struct scene){.m = {.records = "6k@20", .base = 30, .forgotten = 15},
+                         .r = {.records = "7k@22", .base = 15, .base_next = 6}},
+          "renumber 9k<6; expunge 6>9; bury 7k>9");
+    check((struct scene){.m = {.records = "6k@20", .base = 30, .forgotten = 16},
+                         .r = {.records = "7k@22", .base = 15, .base_next = 6}},
+          "add 7k; renumber 9k<6; expunge 6>9");
+}
+
+static void what_lives_at_both_ends_by_one_way_is_not_expunged_by_another(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "1g@3x12>5 2g@4x12>5 5g@11"},
+                         .r = {.records = "1g@3x12 2g@4", .next = 3}},
+          "touch 1; touch 2; touch 5");
+}
+
+static void a_new_message_beside_a_successor_is_another(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "5h@20x29>8 7g@31 8h@28", .base = 30},
+                         .r = {.records = "5g@12x20", .base = 15, .base_next = 6}},
+          "touch 5; touch 7; touch 8");
+}
+
+static void a_state_at_another_base_is_no_state_to_compare_with(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "1g@5~40[Seen]{}", .base = 30},
+                         .r = {.records = "1g@5~20[Flagged]", .base = 15, .base_next = 2}},
+          "touch 1");
+    check((struct scene){.m = {.records = "1g@5~22[Seen]{}"},
+                         .r = {.records = "1g@5~21[Flagged]{}"},
+                         .base_unknown = true},
+          "touch 1");
+}
+
 static void expunged_and_delivered_again_is_there_once(void **state)
 {
     (void)state;
@@ -601,6 +672,12 @@ int main(void)
         cmocka_unit_test(a_flag_that_the_master_cleared_does_not_return_with_a_third_node),
         cmocka_unit_test(what_a_third_node_never_had_it_did_not_expunge),
         cmocka_unit_test(what_a_third_node_did_reaches_both_messages_of_a_split_brain),
+        cmocka_unit_test(what_a_third_node_had_and_purged_it_expunged),
+        cmocka_unit_test(without_evidence_nothing_was_expunged),
+        cmocka_unit_test(what_may_have_moved_is_not_taken_for_a_delivery),
+        cmocka_unit_test(what_lives_at_both_ends_by_one_way_is_not_expunged_by_another),
+        cmocka_unit_test(a_new_message_beside_a_successor_is_another),
+        cmocka_unit_test(a_state_at_another_base_is_no_state_to_compare_with),
         cmocka_unit_test(expunged_and_delivered_again_is_there_once),
         cmocka_unit_test(nothing_is_expunged_on_a_guess),
         cmocka_unit_test(an_end_that_is_behind_takes_in_what_a_mark_made),
