@@ -269,7 +269,7 @@ static int send_content(struct feeder *feeder, struct tx *tx)
 {
     struct sending *sending = &feeder->sending;
     struct content content;
-    int rc = content_get(tx_db(tx), &sending->guid, &content);
+    int rc = content_find(tx_db(tx), &sending->guid, &content);
     if (rc == ERR_END || (rc == ERR_OK && content.references == 0)) {
         give_up_content(feeder, CONTENT_GONE);
         return ERR_OK;

@@ -59,21 +59,35 @@ static void rebuild_free(struct rebuild *work)
     uidset_free(&work->damaged);
 }
 
+static int count_own(void *arg)
+{
+    struct rebuild *work = arg;
+    const struct record_sums sums = {
+        .ranges = work->ranges, .count = work->range_count, .sums = work->sums};
+    if (work->counted_known)
+        return ERR_OK;
+    int rc = repair_count(work->store, work->stop.mailbox, &work->counted, &work->damaged, &sums);
+    work->counted_known = rc == ERR_OK;
+    return rc;
+}
+
 /* The differences so far go aside, and are forgotten. */
 static int flush_aside(struct rebuild *work)
 {
     struct draft **drafts;
     size_t count;
     uint64_t expunged = 0;
-    work->counted_known = false;
     if (!work->aside) {
         uint32_t from = 1;
-        int rc = repair_begin_aside(work->store, work->stop.mailbox, &work->aside);
+        int rc = count_own(work);
+        if (rc == ERR_OK)
+            rc = repair_begin_aside(work->store, work->stop.mailbox, &work->counted, &work->aside);
         while (rc == ERR_OK && from)
             rc = repair_copy_aside(work->store, work->stop.mailbox, work->aside, &from);
         if (rc)
             return rc;
     }
+    work->counted_known = false;
     int rc = fetch_content(work->store, work->upstream, &work->diff, &drafts, &count, &work->bytes);
     if (rc)
         return rc;
@@ -219,18 +233,6 @@ static int fetch_differing(struct rebuild *work, const struct uidset *differing)
     if (rc == ERR_OK)
         rc = ask_records(work->upstream, work->stop.mailbox, 0, differing, 0, take_record, work,
                          NULL, &work->now);
-    return rc;
-}
-
-static int count_own(void *arg)
-{
-    struct rebuild *work = arg;
-    const struct record_sums sums = {
-        .ranges = work->ranges, .count = work->range_count, .sums = work->sums};
-    if (work->counted_known)
-        return ERR_OK;
-    int rc = repair_count(work->store, work->stop.mailbox, &work->counted, &work->damaged, &sums);
-    work->counted_known = rc == ERR_OK;
     return rc;
 }
 

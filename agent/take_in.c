@@ -19,6 +19,7 @@
 #include "journal/slots.h"
 #include "mailbox/draft.h"
 #include "mailbox/count.h"
+#include "mailbox/repair.h"
 #include "mailbox/role.h"
 #include "mailbox/stop.h"
 
@@ -805,6 +806,8 @@ static int take(struct taking *work)
     find_apart(work);
     explain(work);
     rc = merge(work);
+    if (rc == ERR_OK && !work->options->dry_run)
+        rc = repair_sweep(work->store);
     return rc ? rc : store_maintain(work->store, decide, work);
 }
 

@@ -793,6 +793,46 @@ int db_previous(struct db_cursor *cursor, struct bytes *found, struct bytes *val
     return move(cursor, MDB_PREV, standing_at(cursor), BELOW, found, value);
 }
 
+/* Steps that see whether the keys there go one way; ERR_END is fine. */
+static int step(struct db_cursor *cursor,
+                int (*to)(struct db_cursor *, struct bytes *, struct bytes *))
+{
+    int rc = to(cursor, NULL, NULL);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int prove_neighbours(struct db_cursor *cursor, struct bytes key)
+{
+    struct bytes found;
+    int rc = db_seek(cursor, key, &found, NULL);
+    if (rc == ERR_OK && goes(found, key, AT_OR_ABOVE)) /* it is there, though it was not found */
+        return fail_txn(cursor->txn, MDB_CORRUPTED, "look for a key");
+    if (rc == ERR_OK)
+        rc = step(cursor, db_next);
+    if (rc == ERR_OK)
+        rc = db_seek(cursor, key, NULL, NULL);
+    if (rc == ERR_END)
+        rc = db_last(cursor, &found, NULL);
+    else if (rc == ERR_OK)
+        rc = db_previous(cursor, &found, NULL);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    if (!goes(key, found, BELOW))
+        return fail_txn(cursor->txn, MDB_CORRUPTED, "look for a key");
+    return step(cursor, db_previous);
+}
+
+int db_absent(struct db_txn *txn, unsigned table, struct bytes key)
+{
+    struct db_cursor *cursor;
+    int rc = db_cursor_open(txn, table, &cursor);
+    if (rc)
+        return rc;
+    rc = prove_neighbours(cursor, key);
+    db_cursor_close(cursor);
+    return rc;
+}
+
 int db_cursor_delete(struct db_cursor *cursor)
 {
     if (cursor->txn->error)

@@ -93,6 +93,11 @@ int db_previous(struct db_cursor *cursor, struct bytes *found, struct bytes *val
 int db_cursor_delete(
     struct db_cursor *cursor); /* the item there; db_next() then gives the one behind it */
 
+/* Proves that no item has this key, which was just looked for: where a damaged page led the search
+ * astray, the keys around the place where it ended do not go one way. For whoever is about to tell
+ * people that something is not there. ERR_CORRUPT. */
+int db_absent(struct db_txn *txn, unsigned table, struct bytes key);
+
 /* Looks at every page of the state that this read transaction sees, which should have just begun;
  * tells of each thing that LMDB could trip over, and of a newer commit that was lost, unless
  * `relaxed` says that this may happen. ERR_BUSY: too many commits since; begin anew.

@@ -38,7 +38,8 @@ struct archive {
     bool reached;  /* for `base` */
     bool met;      /* the newest file was compared with `base` */
     struct position base;
-    struct archive_name *run; /* in ascending order, each where the one before it ends */
+    struct archive_name *run; /* in ascending order, each from where the one before it ends, or
+                                 from before that */
     size_t count;
     char gap[160];
     struct opened file;
@@ -401,29 +402,51 @@ int archive_at_time(struct archive *archive, int64_t time, uint64_t *modseq)
     return ERR_OK;
 }
 
-/* Of all names, in the order of their ends, those that lead back from the base. They are left at
- * the end of the array and moved to its front. */
-static void choose_run(struct archive *archive, size_t all)
+/* Of files that hold the entry at `at` the one to go on with: best one that ends there, of several
+ * the one that reaches furthest back. `all` is in the order of ends, longer ranges first. */
+static const struct archive_name *next_of_run(const struct archive_name *all, size_t count,
+                                              uint64_t at)
+{
+    const struct archive_name *best = NULL;
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (all[middle].last < at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < count && all[low].last == at)
+        return &all[low];
+    for (; low < count; low++)
+        if (all[low].base < at && (!best || all[low].base < best->base))
+            best = &all[low];
+    return best;
+}
+
+/* Those of all names that lead back from the base, put to the end of the array one before another,
+ * then moved to its front. Files may overlap, as when some were brought from elsewhere. */
+static int choose_run(struct archive *archive, size_t all)
 {
     uint64_t at = archive->base.modseq;
+    struct archive_name *run = calloc(all + 1, sizeof *run);
+    const struct archive_name *next;
     size_t first = all;
+    if (!run)
+        return fail(ERR_NOMEM, "out of memory");
+    for (; first && (next = next_of_run(archive->run, all, at)); at = next->base)
+        run[--first] = *next;
     archive->gap[0] = '\0';
-    for (size_t i = all; i > 0; i--) {
-        const struct archive_name name = archive->run[i - 1];
-        bool newest = first == all;
-        if (newest ? name.last >= at && name.base < at : name.last == at) {
-            archive->run[--first] = name;
-            at = name.base;
-        } else if (name.last < at) {
+    for (size_t i = all; i > 0 && !archive->gap[0]; i--)
+        if (archive->run[i - 1].last < at)
             snprintf(archive->gap, sizeof archive->gap,
                      ARCHIVE_DIRECTORY "/ lacks the entries behind %llu up to %llu",
-                     (unsigned long long)name.last, (unsigned long long)at);
-            break;
-        }
-    }
+                     (unsigned long long)archive->run[i - 1].last, (unsigned long long)at);
     archive->count = all - first;
-    if (archive->count)
-        memmove(archive->run, archive->run + first, archive->count * sizeof *archive->run);
+    memmove(run, run + first, archive->count * sizeof *run);
+    free(archive->run);
+    archive->run = run;
+    return ERR_OK;
 }
 
 int archive_reach(struct archive *archive, struct position base)
@@ -440,9 +463,9 @@ int archive_reach(struct archive *archive, struct position base)
     int rc = archive_names(archive->directory, &archive->run, &all);
     if (rc)
         return rc;
-    choose_run(archive, all);
-    archive->reached = true;
-    return ERR_OK;
+    rc = choose_run(archive, all);
+    archive->reached = rc == ERR_OK;
+    return rc;
 }
 
 bool archive_reaches(const struct archive *archive, uint64_t modseq)
@@ -475,10 +498,16 @@ static void tell(const struct proof *proof, const struct archive_name *name, con
     proof->report(proof->arg, file, what);
 }
 
+/* A file that is damaged, or not there; the version of a damaged one may look like a newer. */
+static bool unusable(int rc)
+{
+    return rc == ERR_CORRUPT || rc == ERR_NOTFOUND || rc == ERR_NEWER;
+}
+
 /* Damage is told and gone past. */
 static int note(const struct proof *proof, const struct archive_name *name, int rc)
 {
-    if (rc != ERR_CORRUPT && rc != ERR_NOTFOUND)
+    if (!unusable(rc))
         return rc;
     tell(proof, name, err_message());
     return ERR_OK;
@@ -507,31 +536,35 @@ static int prove_file(struct archive *archive, const struct archive_name *name,
     return ERR_OK;
 }
 
+/* Whether the file before run[i] holds the entry that this one follows. */
+static int prove_junction(struct archive *archive, size_t i, const struct proof *proof)
+{
+    struct entry entry;
+    struct position base = archive->file.header.base.position;
+    int rc = give_at_or_below(archive, base.modseq, &entry, NULL);
+    if (unusable(rc)) /* which was told already */
+        return ERR_OK;
+    if (rc == ERR_END ||
+        (rc == ERR_OK && (entry.modseq != base.modseq || entry.chain != base.chain)))
+        tell(proof, &archive->run[i], "it is not chained to the file before it");
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 int archive_prove(struct archive *archive,
                   void (*report)(void *arg, const char *file, const char *what), void *arg)
 {
     const struct proof proof = {.report = report, .arg = arg};
-    struct position before = {0};
-    bool known = false; /* what the file before this one ends with */
     int rc = meet(archive);
-    if (rc == ERR_CORRUPT || rc == ERR_NOTFOUND)
+    if (unusable(rc))
         rc = ERR_OK; /* told below, with its file */
-    if (rc)
-        return rc;
-    if (archive->gap[0])
+    if (rc == ERR_OK && archive->gap[0])
         report(arg, ARCHIVE_DIRECTORY, archive->gap);
-    for (size_t i = 0; i < archive->count; i++) {
-        const struct archive_name *name = &archive->run[i];
-        rc = prove_file(archive, name, &proof);
-        if (rc)
-            return rc;
-        bool usable = archive->file.fd >= 0;
-        if (usable && known && !position_equal(archive->file.header.base.position, before))
-            tell(&proof, name, "it is not chained to the file before it");
-        known = usable;
-        before = archive->file.header.last.position;
+    for (size_t i = 0; rc == ERR_OK && i < archive->count; i++) {
+        rc = prove_file(archive, &archive->run[i], &proof);
+        if (rc == ERR_OK && i > 0 && archive->file.fd >= 0)
+            rc = prove_junction(archive, i, &proof);
     }
-    return ERR_OK;
+    return rc;
 }
 
 int archive_ahead(struct archive *archive, uint64_t base, struct position *last)

@@ -57,6 +57,11 @@ int history_oldest(struct history *history, struct db_txn *txn, uint64_t *modseq
     return rc;
 }
 
+const char *history_gap(const struct history *history)
+{
+    return archive_gap(history->archive);
+}
+
 static int trimmed(const struct history *history, uint64_t modseq)
 {
     const char *gap = archive_gap(history->archive);

@@ -26,6 +26,8 @@ bool history_archived(const struct history *history, uint64_t modseq);
 
 /* The modseq before the oldest entry, by the names of files: reading there may still fail. */
 int history_oldest(struct history *history, struct db_txn *txn, uint64_t *modseq);
+/* Why nothing older is reached, as archive_gap() says. */
+const char *history_gap(const struct history *history);
 
 /* ERR_TRIMMED: older than the first. ERR_END: above the last, or one that an epoch jumped over. */
 int history_get(struct history *history, struct db_txn *txn, uint64_t modseq, struct entry *entry,

@@ -6,7 +6,16 @@
 #include "journal/tables.h"
 
 #define RETENTION_KEY "retention"
-#define ROW_SIZE 37u
+/* Offsets of the stored form. */
+enum {
+    AT_ENTRIES = 0,
+    AT_BYTES = 8,
+    AT_AGE = 16,
+    AT_SLOT_BOUND = 24,
+    AT_ARCHIVE = 32,
+    AT_CRC = 33,
+    ROW_SIZE = 37
+};
 
 int retention_load(struct db_txn *txn, struct retention *retention)
 {
@@ -23,7 +32,7 @@ int retention_load(struct db_txn *txn, struct retention *retention)
     uint8_t archive = read_u8(&in);
     retention->archive = archive;
     uint32_t crc = read_u32(&in);
-    if (!reader_done(&in) || crc != hash_crc32(value.data, ROW_SIZE - 4) || archive > 1 ||
+    if (!reader_done(&in) || crc != hash_crc32(value.data, AT_CRC) || archive > 1 ||
         retention->age < 0)
         return fail(ERR_CORRUPT, "journal: the row that tells how much is kept is damaged");
     return ERR_OK;
@@ -32,12 +41,12 @@ int retention_load(struct db_txn *txn, struct retention *retention)
 int retention_save(struct db_txn *txn, const struct retention *retention)
 {
     uint8_t row[ROW_SIZE];
-    save_u64(row, retention->entries);
-    save_u64(row + 8, retention->bytes);
-    save_u64(row + 16, (uint64_t)retention->age);
-    save_u64(row + 24, retention->slot_bound);
-    row[32] = retention->archive;
-    save_u32(row + 33, hash_crc32(row, 33));
+    save_u64(row + AT_ENTRIES, retention->entries);
+    save_u64(row + AT_BYTES, retention->bytes);
+    save_u64(row + AT_AGE, (uint64_t)retention->age);
+    save_u64(row + AT_SLOT_BOUND, retention->slot_bound);
+    row[AT_ARCHIVE] = retention->archive;
+    save_u32(row + AT_CRC, hash_crc32(row, AT_CRC));
     return db_put(txn, TABLE_STATE, bytes_text(RETENTION_KEY), bytes_of(row, sizeof row));
 }
 

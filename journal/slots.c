@@ -6,25 +6,26 @@
 
 #include <string.h>
 
-#define ROW_SIZE 29u
+/* Offsets of the stored form. */
+enum { AT_MODSEQ = 0, AT_CHAIN = 8, AT_TIME = 16, AT_CONNECTED = 24, AT_CRC = 25, ROW_SIZE = 29 };
 
 static uint32_t checksum(struct bytes name, const uint8_t *row)
 {
-    return hash_crc32(name.data, name.size) ^ hash_crc32(row, 25);
+    return hash_crc32(name.data, name.size) ^ hash_crc32(row, AT_CRC);
 }
 
 static int decode(struct bytes key, struct bytes value, struct slot *slot)
 {
     if (key.size == 0 || key.size >= SLOT_NAME_SIZE || value.size != ROW_SIZE ||
-        memchr(key.data, 0, key.size) || load_u32(value.data + 25) != checksum(key, value.data) ||
-        value.data[24] > 1)
+        memchr(key.data, 0, key.size) ||
+        load_u32(value.data + AT_CRC) != checksum(key, value.data) || value.data[AT_CONNECTED] > 1)
         return fail(ERR_CORRUPT, "table of slots: damaged");
     *slot = (struct slot){0};
     memcpy(slot->name, key.data, key.size);
-    slot->position =
-        (struct position){.modseq = load_u64(value.data), .chain = load_u64(value.data + 8)};
-    slot->time = (int64_t)load_u64(value.data + 16);
-    slot->connected = value.data[24];
+    slot->position = (struct position){.modseq = load_u64(value.data + AT_MODSEQ),
+                                       .chain = load_u64(value.data + AT_CHAIN)};
+    slot->time = (int64_t)load_u64(value.data + AT_TIME);
+    slot->connected = value.data[AT_CONNECTED];
     return ERR_OK;
 }
 
@@ -38,11 +39,11 @@ int slot_get(struct db_txn *txn, const char *name, struct slot *slot)
 int slot_put(struct db_txn *txn, const struct slot *slot)
 {
     uint8_t row[ROW_SIZE];
-    save_u64(row, slot->position.modseq);
-    save_u64(row + 8, slot->position.chain);
-    save_u64(row + 16, (uint64_t)slot->time);
-    row[24] = slot->connected;
-    save_u32(row + 25, checksum(bytes_text(slot->name), row));
+    save_u64(row + AT_MODSEQ, slot->position.modseq);
+    save_u64(row + AT_CHAIN, slot->position.chain);
+    save_u64(row + AT_TIME, (uint64_t)slot->time);
+    row[AT_CONNECTED] = slot->connected;
+    save_u32(row + AT_CRC, checksum(bytes_text(slot->name), row));
     return db_put(txn, TABLE_SLOTS, bytes_text(slot->name), bytes_of(row, sizeof row));
 }
 

@@ -187,9 +187,21 @@ static void forget(struct check *check)
     buf_reset(&check->boxes);
     buf_reset(&check->referred);
     buf_reset(&check->stored);
+    buf_reset(&check->unused);
     buf_reset(&check->keywords);
-    check->lost = check->others = false;
+    check->headless = check->lost = check->others = false;
+    check->looked = false;
     check->wrong = check->mended = check->meta = check->adopted = 0;
+}
+
+static void release(struct check *check)
+{
+    buf_free(&check->lines);
+    buf_free(&check->boxes);
+    buf_free(&check->referred);
+    buf_free(&check->stored);
+    buf_free(&check->unused);
+    buf_free(&check->keywords);
 }
 
 static int check_pages(struct tx *tx, void *arg)
@@ -218,6 +230,7 @@ static int check_tables(struct tx *tx, void *arg)
         rc = check_chain(check, check->txn, tx_window(tx));
     if (rc == ERR_OK)
         rc = check_links(check, tx_window(tx)->base.modseq);
+    check->looked = true;
     return rc ? rc : check_history(check);
 }
 
@@ -273,23 +286,49 @@ static int look(struct check *check)
     return store_maintain(check->store, check_tables, check);
 }
 
+static void wrong_file(void *arg, const char *file, const char *what)
+{
+    check_wrong(arg, false, file, "%s", what);
+}
+
+struct archive_of {
+    struct history *history;
+    struct archive *archive;
+};
+
+static int find_archive(struct tx *tx, void *arg)
+{
+    struct archive_of *of = arg;
+    return history_archive(of->history, tx_db(tx), &of->archive);
+}
+
+static int prove_archive(struct check *check)
+{
+    struct archive_of of = {0};
+    int rc = history_open(db_directory_fd(store_db(check->store)), &of.history);
+    if (rc == ERR_OK)
+        rc = store_read(check->store, find_archive, &of);
+    rc = rc ? check_note(check, ARCHIVE_DIRECTORY, rc)
+            : archive_prove(of.archive, wrong_file, check);
+    history_close(of.history);
+    return rc;
+}
+
 static int run(struct store *store, bool contents, bool repair, check_report *report, void *arg,
                struct check_result *result)
 {
     struct check check = {.store = store, .repair = repair};
     int rc = look(&check);
     check.txn = NULL; /* it has ended */
+    if (rc == ERR_OK && check.looked)
+        rc = prove_archive(&check);
     if (rc == ERR_OK && contents)
         rc = check_contents(&check);
     if (rc == ERR_OK && (check.lines.failed || check.stored.failed))
         rc = fail(ERR_NOMEM, "out of memory");
     tell(&check, report, arg);
     *result = (struct check_result){.wrong = check.wrong, .mended = check.mended};
-    buf_free(&check.lines);
-    buf_free(&check.boxes);
-    buf_free(&check.referred);
-    buf_free(&check.stored);
-    buf_free(&check.keywords);
+    release(&check);
     return rc;
 }
 
@@ -305,6 +344,18 @@ int check_store(struct store *store, bool contents, check_report *report, void *
 int check_repair(struct store *store, check_report *report, void *arg, struct check_result *result)
 {
     return run(store, true, true, report, arg, result);
+}
+
+int check_references(struct tx *tx, bool *counted)
+{
+    struct check check = {.store = tx->store, .tx = tx, .txn = tx_db(tx)};
+    int rc = check_mail(&check);
+    *counted = rc == ERR_OK && !check.lost && !check.headless;
+    check.repair = true;
+    if (*counted)
+        rc = check_guids(&check);
+    release(&check);
+    return rc;
 }
 
 static int list_ids(struct tx *tx, void *arg)
@@ -338,34 +389,6 @@ static int prove_mailbox(struct check *check, uint64_t id)
 static int check_chain_only(struct tx *tx, void *arg)
 {
     return check_chain(arg, tx_db(tx), tx_window(tx));
-}
-
-static void wrong_file(void *arg, const char *file, const char *what)
-{
-    check_wrong(arg, false, file, "%s", what);
-}
-
-struct archive_of {
-    struct history *history;
-    struct archive *archive;
-};
-
-static int find_archive(struct tx *tx, void *arg)
-{
-    struct archive_of *of = arg;
-    return history_archive(of->history, tx_db(tx), &of->archive);
-}
-
-static int prove_archive(struct check *check)
-{
-    struct archive_of of = {0};
-    int rc = history_open(db_directory_fd(store_db(check->store)), &of.history);
-    if (rc == ERR_OK)
-        rc = store_read(check->store, find_archive, &of);
-    rc = rc ? check_note(check, ARCHIVE_DIRECTORY, rc)
-            : archive_prove(of.archive, wrong_file, check);
-    history_close(of.history);
-    return rc;
 }
 
 int check_journal(struct store *store, check_report *report, void *arg, uint64_t *count)

@@ -8,7 +8,8 @@
  * it returns. Where a function takes one it may be NULL. */
 typedef void check_report(void *arg, const char *where, const char *what);
 
-/* Looks at all of the store: pages, every table, what refers to each other from both sides. ERR_OK
+/* Looks at all of the store: pages, every table, what refers to each other from both sides, the
+ * archive. ERR_OK
  * also when things are wrong (*wrong counts them). Where pages are damaged nothing else is looked
  * at. `contents`: also inflate and hash every message. */
 int check_store(struct store *store, bool contents, check_report *report, void *arg,
@@ -23,6 +24,12 @@ struct check_result {
  * is marked (mailbox/stop.h), and content that cannot be read is forgotten where another node may
  * have it, so that the other end is asked. Other writers wait meanwhile. */
 int check_repair(struct store *store, check_report *report, void *arg, struct check_result *result);
+
+/* Counts references to content anew and sets those that are wrong; content that nothing refers to
+ * goes. Only where everything that refers to it can be read and is all there: else *counted is
+ * false and nothing was done. Looks at all records in a transaction of the caller's, which must not
+ * have changed anything. */
+int check_references(struct tx *tx, bool *counted);
 
 /* Walks window and archive back from the present and proves chain, CRC and each entry's digest. */
 int check_journal(struct store *store, check_report *report, void *arg, uint64_t *wrong);

@@ -88,6 +88,10 @@ static int each_guid(struct check *check, struct db_cursor *cursor, struct bytes
                     count, content.references);
         content.references = count;
         rc = mend ? content_put(check->txn, &content) : ERR_OK;
+        if (mend && count == 0) {
+            buf_put(&check->unused, &content.guid, sizeof content.guid);
+            return rc;
+        }
     }
     if (rc || content.number == 0) {
         if (content.number == 0 && live)
@@ -97,6 +101,17 @@ static int each_guid(struct check *check, struct db_cursor *cursor, struct bytes
     struct check_content stored = {
         .number = content.number, .guid = content.guid, .stored = content.stored};
     return add_content(check, &stored);
+}
+
+static int drop_unused(struct check *check)
+{
+    int rc = check->unused.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
+    for (size_t at = 0; rc == ERR_OK && at < check->unused.size; at += sizeof(struct guid)) {
+        struct guid guid;
+        memcpy(&guid, check->unused.data + at, sizeof guid);
+        rc = content_drop_unreferenced(check->txn, &guid);
+    }
+    return rc;
 }
 
 /* The other way: every record's GUID has a row. */
@@ -257,14 +272,20 @@ static int check_keywords(struct check *check)
     return rc;
 }
 
-int check_content(struct check *check)
+int check_guids(struct check *check)
 {
     if (check->referred.size)
         qsort(check->referred.data, check->referred.size / sizeof(struct check_reference),
               sizeof(struct check_reference), compare_references);
     int rc = check_rows(check, TABLE_GUIDS, each_guid);
     if (rc == ERR_OK)
-        rc = check_referred(check);
+        rc = drop_unused(check);
+    return rc ? rc : check_referred(check);
+}
+
+int check_content(struct check *check)
+{
+    int rc = check_guids(check);
     if (rc == ERR_OK)
         rc = check_rows(check, TABLE_STAGED, each_staged);
     if (rc == ERR_OK)

@@ -1,7 +1,9 @@
-/* Checking what the journal says of itself: the tree of epochs, marks, slots, stops. */
+/* Checking what the journal says of itself: what the window keeps, the tree of epochs,
+ * marks, slots, stops. */
 #include "mailbox/checking.h"
 
 #include "base/err.h"
+#include "journal/retention.h"
 #include "journal/slots.h"
 #include "journal/tables.h"
 #include "mailbox/stop.h"
@@ -70,9 +72,33 @@ static int check_stops(struct check *check)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+/* A row that nobody reads is one that somebody misses. */
+static int each_state(struct check *check, struct db_cursor *cursor, struct bytes key,
+                      struct bytes value)
+{
+    static const char *const known[] = {"node", "journal", "content", "retention"};
+    (void)value;
+    (void)cursor;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (bytes_equal(key, bytes_text(known[i])))
+            return ERR_OK;
+    check_wrong(check, false, "state", "a row with an unknown key");
+    return ERR_OK;
+}
+
+static int check_retention(struct check *check)
+{
+    struct retention retention;
+    return retention_load(check->txn, &retention);
+}
+
 int check_history(struct check *check)
 {
-    int rc = check_note(check, "epochs", check_epochs(check));
+    int rc = check_rows(check, TABLE_STATE, each_state);
+    if (rc == ERR_OK)
+        rc = check_note(check, "state", check_retention(check));
+    if (rc == ERR_OK)
+        rc = check_note(check, "epochs", check_epochs(check));
     if (rc == ERR_OK)
         rc = check_note(check, "marks", check_marks(check));
     if (rc == ERR_OK)

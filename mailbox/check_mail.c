@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/count.h"
+#include "mailbox/garbage.h"
 #include "mailbox/stop.h"
 #include "mailbox/values.h"
 
@@ -33,8 +34,10 @@ static int each_header(struct check *check, struct db_cursor *cursor, struct byt
     struct check_box box = {0};
     (void)cursor;
     int rc = header_decode(key, value, &box.header);
-    if (rc)
+    if (rc) {
+        check->headless = true;
         return check_note(check, "mailboxes", rc);
+    }
     box.number = box.header.number;
     box.id = box.header.id;
     box.counted.id = box.id;
@@ -60,14 +63,12 @@ static int each_garbage(struct check *check, struct db_cursor *cursor, struct by
                         struct bytes value)
 {
     struct check_box left = {0};
-    (void)value;
-    (void)cursor;
-    if (key.size != 4) {
-        check_wrong(check, false, "garbage", "malformed key");
-        return ERR_OK;
+    int rc = garbage_decode(key, value, &left.number);
+    if (rc) {
+        check_wrong(check, check->repair, "garbage", "%s", err_message());
+        return check->repair ? db_cursor_delete(cursor) : ERR_OK;
     }
-    left.number = load_be32(key.data);
-    return add_box(check, &left);
+    return left.number ? add_box(check, &left) : ERR_OK;
 }
 
 static int by_number(const void *a, const void *b)
@@ -97,6 +98,28 @@ static int load_boxes(struct check *check)
     return ERR_OK;
 }
 
+/* Whether every mailbox that there is has its header: the store's digest says so. */
+static void check_shares(struct check *check)
+{
+    size_t count;
+    uint64_t shares = 0;
+    const struct check_box *boxes = check_boxes(check, &count);
+    for (size_t i = 0; i < count; i++)
+        shares += boxes[i].id ? header_store_share(&boxes[i].header) : 0;
+    if (shares == check->tx->node.mailboxes)
+        return;
+    check->headless = true;
+    check_wrong(check, false, "store", "its digest is not that of its mailboxes");
+}
+
+/* Of a mailbox that was left, where no header is missing. */
+static int note_stray(struct check *check, uint32_t number, uint32_t uid)
+{
+    bool mend = check->repair && !check->headless && number && number < check->tx->node.next_number;
+    check_wrong(check, mend, "records", "UID %u of local number %u: no such mailbox", uid, number);
+    return mend ? garbage_put(check->txn, number) : ERR_OK;
+}
+
 static int note_keywords(struct check *check, uint64_t hash)
 {
     for (size_t at = 0; at < check->keywords.size; at += 8)
@@ -124,11 +147,8 @@ static int each_record(struct check *check, struct db_cursor *cursor, struct byt
     buf_put(&check->referred, &reference, sizeof reference);
     if (check->referred.failed)
         return fail(ERR_NOMEM, "out of memory");
-    if (!box) {
-        check_wrong(check, false, "records", "UID %u of local number %u: no such mailbox",
-                    record.uid, number);
-        return ERR_OK;
-    }
+    if (!box)
+        return note_stray(check, number, record.uid);
     count_record(&box->counted, &record, 1);
     if (box->id && record.uid >= box->header.facts.uidnext)
         check_wrong(check, false, "records",
@@ -264,13 +284,6 @@ static int each_name(struct check *check, struct db_cursor *cursor, struct bytes
 
 static int check_totals(struct check *check)
 {
-    size_t count;
-    uint64_t shares = 0;
-    const struct check_box *boxes = check_boxes(check, &count);
-    for (size_t i = 0; i < count; i++)
-        shares += boxes[i].id ? header_store_share(&boxes[i].header) : 0;
-    if (shares != check->tx->node.mailboxes)
-        check_wrong(check, false, "store", "its digest is not that of its mailboxes");
     if (check->meta != check->tx->node.meta) {
         check_wrong(check, false, "store", "its digest is not that of its own values");
         if (check->repair)
@@ -283,6 +296,7 @@ int check_mail(struct check *check)
 {
     size_t count;
     int rc = load_boxes(check);
+    check_shares(check);
     if (rc == ERR_OK)
         rc = check_rows(check, TABLE_RECORDS, each_record);
     if (rc == ERR_OK)

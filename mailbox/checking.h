@@ -41,9 +41,11 @@ struct check {
     struct store *store;
     struct tx *tx;
     struct db_txn *txn;
+    bool headless;    /* the headers are not all there */
     bool lost;        /* records are missing or cannot be read: what they referred to is kept */
     bool others;      /* there are other nodes, which may have what is lost here */
     uint64_t adopted; /* content number that was found to belong to a GUID */
+    bool looked;      /* at the tables: the pages are sound */
     bool repair;      /* mend what can be mended */
     uint64_t wrong;   /* things, and those of them that were mended */
     uint64_t mended;
@@ -51,6 +53,7 @@ struct check {
     struct buf boxes;    /* struct check_box by number */
     struct buf referred; /* struct check_reference, one for each record; sorted */
     struct buf stored;   /* struct check_content by number */
+    struct buf unused;   /* struct guid: of content that goes */
     struct buf keywords; /* u64, sets that records use */
     uint64_t meta;       /* sum of the store's own values */
 };
@@ -71,7 +74,8 @@ struct check_box *check_box_of(const struct check *check, uint64_t id);         
 
 /* In this order; each notes what is wrong and mends what it can. */
 int check_mail(struct check *check);    /* headers, records, seen sets, meta values, names */
-int check_content(struct check *check); /* references, chunks, what is staged, keyword sets */
+int check_guids(struct check *check);   /* references, from both sides */
+int check_content(struct check *check); /* these, chunks, what is staged, keyword sets */
 int check_history(struct check *check); /* the journal, epochs, marks, slots, stops */
 
 #endif

@@ -66,6 +66,15 @@ int content_get(struct db_txn *txn, const struct guid *guid, struct content *con
     return rc ? rc : content_decode(guid_key(guid), value, content);
 }
 
+int content_find(struct db_txn *txn, const struct guid *guid, struct content *content)
+{
+    int rc = content_get(txn, guid, content);
+    if (rc != ERR_END)
+        return rc;
+    rc = db_absent(txn, TABLE_GUIDS, guid_key(guid));
+    return rc ? rc : ERR_END;
+}
+
 int content_put(struct db_txn *txn, const struct content *content)
 {
     uint8_t out[ROW_SIZE];
@@ -251,7 +260,7 @@ int content_open(struct db *db, const struct guid *guid, struct content_reader *
     reader->db = db;
     int rc = db_begin_read(db, &txn);
     if (rc == ERR_OK) {
-        rc = content_get(txn, guid, &reader->content);
+        rc = content_find(txn, guid, &reader->content);
         if (rc == ERR_END || (rc == ERR_OK && reader->content.number == 0))
             rc = fail_gone(guid);
         db_abort(txn);
@@ -271,7 +280,7 @@ static int fetch(struct content_reader *reader)
     int rc = db_begin_read(reader->db, &txn);
     if (rc)
         return rc;
-    rc = content_get(txn, &reader->content.guid, &now);
+    rc = content_find(txn, &reader->content.guid, &now);
     if (rc == ERR_END || (rc == ERR_OK && now.number != reader->content.number))
         rc = fail_gone(&reader->content.guid);
     buf_reset(&reader->deflated);

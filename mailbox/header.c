@@ -7,8 +7,42 @@
 #include <string.h>
 
 #define KEY_SIZE 8u
-#define NAME_ROW_SIZE 12u
-#define FIXED_SIZE 108u /* of the stored form, before the name and the CRC-32 */
+#define CRC_SIZE 4u
+
+/* Offsets of the stored form; behind the name stands the CRC-32. */
+enum {
+    AT_NUMBER = 0,
+    AT_STATE = 4,
+    AT_UIDVALIDITY = 8,
+    AT_UIDNEXT = 12,
+    AT_HIGHESTMODSEQ = 16,
+    AT_DELETEDMODSEQ = 24,
+    AT_LASTMODSEQ = 32,
+    AT_CHANGED = 40,
+    AT_FLOOR = 48,
+    AT_MESSAGES = 56,
+    AT_UNSEEN = 64,
+    AT_BYTES = 72,
+    AT_TOMBSTONES = 80,
+    AT_ITEMS = 88,
+    AT_ID = 96,
+    AT_NAME_SIZE = 104,
+    AT_NAME = 108
+};
+
+/* Offsets of what is hashed for the digest. */
+enum {
+    ITEM_ID = 0,
+    ITEM_STATE = 8,
+    ITEM_UIDVALIDITY = 12,
+    ITEM_UIDNEXT = 16,
+    ITEM_HIGHESTMODSEQ = 20,
+    ITEM_DELETEDMODSEQ = 28,
+    ITEM_NAME = 36
+};
+
+/* Offsets of a row of the table of names. */
+enum { NAME_AT_ID = 0, NAME_AT_CRC = 8, NAME_ROW_SIZE = 12 };
 
 static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t id)
 {
@@ -19,15 +53,15 @@ static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t id)
 uint64_t header_digest(const struct header *header)
 {
     const struct facts *facts = &header->facts;
-    uint8_t item[36 + NAME_MAX_SIZE];
-    save_u64(item, header->id);
-    save_u32(item + 8, facts->state);
-    save_u32(item + 12, facts->uidvalidity);
-    save_u32(item + 16, facts->uidnext);
-    save_u64(item + 20, facts->highestmodseq);
-    save_u64(item + 28, facts->deletedmodseq);
-    memcpy(item + 36, facts->name.encoded, facts->name.size);
-    return header->items + hash_xxh3(item, 36u + facts->name.size);
+    uint8_t item[ITEM_NAME + NAME_MAX_SIZE];
+    save_u64(item + ITEM_ID, header->id);
+    save_u32(item + ITEM_STATE, facts->state);
+    save_u32(item + ITEM_UIDVALIDITY, facts->uidvalidity);
+    save_u32(item + ITEM_UIDNEXT, facts->uidnext);
+    save_u64(item + ITEM_HIGHESTMODSEQ, facts->highestmodseq);
+    save_u64(item + ITEM_DELETEDMODSEQ, facts->deletedmodseq);
+    memcpy(item + ITEM_NAME, facts->name.encoded, facts->name.size);
+    return header->items + hash_xxh3(item, (size_t)ITEM_NAME + facts->name.size);
 }
 
 uint64_t header_store_share(const struct header *header)
@@ -44,58 +78,58 @@ int header_put(struct db_txn *txn, const struct header *header)
 {
     const struct facts *facts = &header->facts;
     uint8_t key[KEY_SIZE];
-    uint8_t out[FIXED_SIZE + NAME_MAX_SIZE + 4];
-    save_u32(out, header->number);
-    save_u32(out + 4, facts->state);
-    save_u32(out + 8, facts->uidvalidity);
-    save_u32(out + 12, facts->uidnext);
-    save_u64(out + 16, facts->highestmodseq);
-    save_u64(out + 24, facts->deletedmodseq);
-    save_u64(out + 32, header->lastmodseq);
-    save_u64(out + 40, (uint64_t)header->changed);
-    save_u64(out + 48, header->floor);
-    save_u64(out + 56, header->messages);
-    save_u64(out + 64, header->unseen);
-    save_u64(out + 72, header->bytes);
-    save_u64(out + 80, header->tombstones);
-    save_u64(out + 88, header->items);
-    save_u64(out + 96, header->id);
-    save_u32(out + 104, facts->name.size);
-    memcpy(out + FIXED_SIZE, facts->name.encoded, facts->name.size);
-    size_t size = FIXED_SIZE + facts->name.size;
+    uint8_t out[AT_NAME + NAME_MAX_SIZE + CRC_SIZE];
+    save_u32(out + AT_NUMBER, header->number);
+    save_u32(out + AT_STATE, facts->state);
+    save_u32(out + AT_UIDVALIDITY, facts->uidvalidity);
+    save_u32(out + AT_UIDNEXT, facts->uidnext);
+    save_u64(out + AT_HIGHESTMODSEQ, facts->highestmodseq);
+    save_u64(out + AT_DELETEDMODSEQ, facts->deletedmodseq);
+    save_u64(out + AT_LASTMODSEQ, header->lastmodseq);
+    save_u64(out + AT_CHANGED, (uint64_t)header->changed);
+    save_u64(out + AT_FLOOR, header->floor);
+    save_u64(out + AT_MESSAGES, header->messages);
+    save_u64(out + AT_UNSEEN, header->unseen);
+    save_u64(out + AT_BYTES, header->bytes);
+    save_u64(out + AT_TOMBSTONES, header->tombstones);
+    save_u64(out + AT_ITEMS, header->items);
+    save_u64(out + AT_ID, header->id);
+    save_u32(out + AT_NAME_SIZE, facts->name.size);
+    memcpy(out + AT_NAME, facts->name.encoded, facts->name.size);
+    size_t size = (size_t)AT_NAME + facts->name.size;
     save_u32(out + size, hash_crc32(out, size));
-    return db_put(txn, TABLE_MAILBOXES, key_of(key, header->id), bytes_of(out, size + 4));
+    return db_put(txn, TABLE_MAILBOXES, key_of(key, header->id), bytes_of(out, size + CRC_SIZE));
 }
 
 int header_decode(struct bytes key, struct bytes value, struct header *header)
 {
     const uint8_t *in = value.data;
-    if (key.size != KEY_SIZE || value.size < FIXED_SIZE + 4 ||
-        load_u32(in + 104) != value.size - FIXED_SIZE - 4)
+    if (key.size != KEY_SIZE || value.size < AT_NAME + CRC_SIZE ||
+        load_u32(in + AT_NAME_SIZE) != value.size - AT_NAME - CRC_SIZE)
         return fail(ERR_CORRUPT, "mailbox header: of a wrong size");
     header->id = load_be64(key.data);
-    if (load_u32(in + value.size - 4) != hash_crc32(in, value.size - 4) ||
-        load_u64(in + 96) != header->id)
+    if (load_u32(in + value.size - CRC_SIZE) != hash_crc32(in, value.size - CRC_SIZE) ||
+        load_u64(in + AT_ID) != header->id)
         return fail(ERR_CORRUPT, "header of mailbox %016llx: CRC-32 does not match",
                     (unsigned long long)header->id);
-    if (load_u32(in + 4) > MAILBOX_PURGED)
+    if (load_u32(in + AT_STATE) > MAILBOX_PURGED)
         return fail(ERR_CORRUPT, "header of mailbox %016llx: unknown state",
                     (unsigned long long)header->id);
-    header->number = load_u32(in);
-    header->facts.state = (enum mailbox_state)load_u32(in + 4);
-    header->facts.uidvalidity = load_u32(in + 8);
-    header->facts.uidnext = load_u32(in + 12);
-    header->facts.highestmodseq = load_u64(in + 16);
-    header->facts.deletedmodseq = load_u64(in + 24);
-    header->lastmodseq = load_u64(in + 32);
-    header->changed = (int64_t)load_u64(in + 40);
-    header->floor = load_u64(in + 48);
-    header->messages = load_u64(in + 56);
-    header->unseen = load_u64(in + 64);
-    header->bytes = load_u64(in + 72);
-    header->tombstones = load_u64(in + 80);
-    header->items = load_u64(in + 88);
-    struct bytes name = bytes_of(in + FIXED_SIZE, value.size - FIXED_SIZE - 4);
+    header->number = load_u32(in + AT_NUMBER);
+    header->facts.state = (enum mailbox_state)load_u32(in + AT_STATE);
+    header->facts.uidvalidity = load_u32(in + AT_UIDVALIDITY);
+    header->facts.uidnext = load_u32(in + AT_UIDNEXT);
+    header->facts.highestmodseq = load_u64(in + AT_HIGHESTMODSEQ);
+    header->facts.deletedmodseq = load_u64(in + AT_DELETEDMODSEQ);
+    header->lastmodseq = load_u64(in + AT_LASTMODSEQ);
+    header->changed = (int64_t)load_u64(in + AT_CHANGED);
+    header->floor = load_u64(in + AT_FLOOR);
+    header->messages = load_u64(in + AT_MESSAGES);
+    header->unseen = load_u64(in + AT_UNSEEN);
+    header->bytes = load_u64(in + AT_BYTES);
+    header->tombstones = load_u64(in + AT_TOMBSTONES);
+    header->items = load_u64(in + AT_ITEMS);
+    struct bytes name = bytes_of(in + AT_NAME, value.size - AT_NAME - CRC_SIZE);
     /* One that a repair brings ahead of the entry that makes it has no name yet. */
     if (header->facts.state == MAILBOX_NONE && name.size == 0) {
         header->facts.name.size = 0;
@@ -115,14 +149,15 @@ int header_get(struct db_txn *txn, uint64_t id, struct header *header)
 
 static uint32_t name_checksum(struct bytes key, const uint8_t *value)
 {
-    return hash_crc32(key.data, key.size) ^ hash_crc32(value, 8);
+    return hash_crc32(key.data, key.size) ^ hash_crc32(value, NAME_AT_CRC);
 }
 
 int header_name_decode(struct bytes key, struct bytes value, struct name *name, uint64_t *id)
 {
-    if (value.size != NAME_ROW_SIZE || load_u32(value.data + 8) != name_checksum(key, value.data))
+    if (value.size != NAME_ROW_SIZE ||
+        load_u32(value.data + NAME_AT_CRC) != name_checksum(key, value.data))
         return fail(ERR_CORRUPT, "table of names: CRC-32 of a row does not match");
-    *id = load_u64(value.data);
+    *id = load_u64(value.data + NAME_AT_ID);
     return name_decode(key, name);
 }
 
@@ -137,8 +172,8 @@ int header_id_of(struct db_txn *txn, const struct name *name, uint64_t *id)
 int header_name_put(struct db_txn *txn, const struct name *name, uint64_t id)
 {
     uint8_t row[NAME_ROW_SIZE];
-    save_u64(row, id);
-    save_u32(row + 8, name_checksum(name_encoded(name), row));
+    save_u64(row + NAME_AT_ID, id);
+    save_u32(row + NAME_AT_CRC, name_checksum(name_encoded(name), row));
     return db_put(txn, TABLE_NAMES, name_encoded(name), bytes_of(row, sizeof row));
 }
 

@@ -11,6 +11,7 @@
 #include "mailbox/draft.h"
 #include "mailbox/count.h"
 #include "mailbox/edit.h"
+#include "mailbox/garbage.h"
 #include "mailbox/keywords.h"
 #include "mailbox/stop.h"
 #include "mailbox/undo.h"
@@ -588,19 +589,23 @@ static int do_add(struct merging *work, const struct merge_action *action)
 }
 
 /* The row goes back as the replica has it; what that does to counts and digest is seen at the end.
- */
+ * Whether what was lost is still counted as a reference is not known. */
 static int do_heal(struct merging *work, const struct merge_action *action)
 {
     struct record record = action->from->record;
     struct record damaged;
     int rc = keywords_intern(work->tx->db, action->from->keywords);
     record.keywords = keywords_hash(action->from->keywords);
-    bool was_there =
-        record_get(work->tx->db, work->box->header.number, action->uid, &damaged) != ERR_END;
+    bool same =
+        record_get(work->tx->db, work->box->header.number, action->uid, &damaged) == ERR_OK &&
+        guid_equal(&damaged.guid, &record.guid);
     if (rc == ERR_OK)
         rc = record_put(work->tx->db, work->box->header.number, &record);
-    if (rc == ERR_OK && !was_there)
+    if (rc == ERR_OK && !same) {
         rc = content_ref(work->tx->db, &record.guid);
+        if (rc == ERR_OK)
+            rc = garbage_recount(work->tx->db);
+    }
     return rc ? rc : uidset_add(&work->healed, action->uid);
 }
 

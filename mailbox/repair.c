@@ -3,8 +3,11 @@
 #include "base/err.h"
 #include "journal/archive.h"
 #include "journal/tables.h"
-#include "mailbox/draft.h"
+#include "mailbox/check.h"
+#include "mailbox/content.h"
 #include "mailbox/count.h"
+#include "mailbox/draft.h"
+#include "mailbox/garbage.h"
 #include "mailbox/keywords.h"
 #include "mailbox/tx.h"
 #include "mailbox/undo.h"
@@ -57,10 +60,15 @@ static int check_position(const struct tx *tx, struct position from)
 /* Records under this number are nobody's any more. */
 static int leave(struct tx *tx, uint32_t number)
 {
-    uint8_t key[4];
-    save_be32(key, number);
-    return number ? db_put(tx->db, TABLE_GARBAGE, bytes_of(key, sizeof key), bytes_of(NULL, 0))
-                  : ERR_OK;
+    return number ? garbage_put(tx->db, number) : ERR_OK;
+}
+
+/* Whether rows are lost or cannot be read: what they referred to is not known. */
+static int recount_if_damaged(struct tx *tx, const struct header *header,
+                              const struct header *counted)
+{
+    bool whole = counted->messages == header->messages && counted->tombstones == header->tombstones;
+    return whole ? ERR_OK : garbage_recount(tx->db);
 }
 
 static int unname(struct tx *tx, const struct header *header)
@@ -794,6 +802,8 @@ static int apply(struct tx *tx, void *arg)
     if (stop.aside) {
         rc = leave(tx, box->header.number);
         box->header.number = stop.aside;
+    } else {
+        rc = recount_if_damaged(tx, &box->header, &change->counted);
     }
     take_counts(&box->header, &change->counted);
     if (rc == ERR_OK)
@@ -834,6 +844,7 @@ struct aside {
     struct draft **drafts;
     size_t draft_count;
     uint64_t *expunged;
+    const struct header *before; /* counts of the rows that it is built from */
     struct header *counted;
     struct uidset *damaged;
     const struct record_sums *sums;
@@ -842,6 +853,7 @@ struct aside {
 static int begin_aside(struct tx *tx, void *arg)
 {
     struct aside *work = arg;
+    struct header header;
     struct stop stop;
     int rc = stop_get(tx->db, work->mailbox, &stop);
     if (rc)
@@ -850,12 +862,19 @@ static int begin_aside(struct tx *tx, void *arg)
     work->number = tx->node.next_number++;
     tx->node_dirty = true;
     stop.aside = work->number;
-    return rc ? rc : stop_put(tx->db, &stop);
+    if (rc == ERR_OK)
+        rc = stop_put(tx->db, &stop);
+    if (rc == ERR_OK)
+        rc = header_get(tx->db, work->mailbox, &header);
+    if (rc == ERR_OK)
+        rc = recount_if_damaged(tx, &header, work->before);
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
-int repair_begin_aside(struct store *store, uint64_t mailbox, uint32_t *number)
+int repair_begin_aside(struct store *store, uint64_t mailbox, const struct header *counted,
+                       uint32_t *number)
 {
-    struct aside work = {.mailbox = mailbox};
+    struct aside work = {.mailbox = mailbox, .before = counted};
     int rc = change_replica(store, begin_aside, &work);
     *number = work.number;
     return rc;
@@ -992,49 +1011,70 @@ int repair_values(struct store *store, const struct merge_other *other, struct e
 }
 
 struct sweep {
+    uint32_t number; /* being swept */
     bool done;
 };
+
+/* What a row that cannot be read referred to is found out by counting. */
+static int sweep_record(struct tx *tx, uint32_t number, const struct record *record, bool readable)
+{
+    int rc = record_delete(tx->db, number, record->uid);
+    if (rc == ERR_OK && readable)
+        rc = content_unref(tx->db, &record->guid);
+    bool unsure = !readable || (rc == ERR_CORRUPT && !db_txn_error(tx->db));
+    return unsure ? garbage_recount(tx->db) : rc;
+}
+
+static int sweep_batch(struct tx *tx, uint32_t number, size_t *swept)
+{
+    struct record records[BATCH];
+    size_t count;
+    int rc = record_batch(tx->db, number, 1, records, BATCH, &count);
+    bool unreadable = rc == ERR_CORRUPT && !db_txn_error(tx->db) && records[count].uid;
+    *swept = count + unreadable;
+    if (unreadable)
+        rc = sweep_record(tx, number, &records[count], false);
+    for (size_t i = 0; rc == ERR_OK && i < count; i++)
+        rc = sweep_record(tx, number, &records[i], true);
+    return rc;
+}
 
 static int sweep_some(struct tx *tx, void *arg)
 {
     struct sweep *work = arg;
-    struct record records[BATCH];
-    struct db_cursor *cursor;
-    struct bytes key;
-    uint8_t number[4];
-    size_t count = BATCH;
-    int rc = db_cursor_open(tx->db, TABLE_GARBAGE, &cursor);
-    if (rc)
-        return rc;
-    rc = db_first(cursor, &key, NULL);
-    if (rc == ERR_OK && key.size == sizeof number)
-        memcpy(number, key.data, sizeof number);
-    else if (rc == ERR_OK)
-        rc = fail(ERR_CORRUPT, "table of garbage: malformed key");
-    db_cursor_close(cursor);
+    size_t swept = 1;
+    uint32_t number = work->number;
+    int rc = garbage_next(tx->db, &number);
     work->done = rc == ERR_END;
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
-    uint32_t local = load_be32(number);
-    for (unsigned swept = 0; rc == ERR_OK && count == BATCH && swept < SWEEP_BATCH;
-         swept += BATCH) {
-        rc = record_batch(tx->db, local, 1, records, BATCH, &count);
-        for (size_t i = 0; rc == ERR_OK && i < count; i++) {
-            rc = record_delete(tx->db, local, records[i].uid);
-            if (rc == ERR_OK)
-                rc = content_unref(tx->db, &records[i].guid);
-        }
-    }
-    if (rc == ERR_OK && count < BATCH)
-        rc = db_delete(tx->db, TABLE_GARBAGE, bytes_of(number, sizeof number));
-    return rc;
+    work->number = number;
+    for (unsigned all = 0; rc == ERR_OK && swept && all < SWEEP_BATCH; all += (unsigned)swept)
+        rc = sweep_batch(tx, number, &swept);
+    return rc || swept ? rc : garbage_drop(tx->db, number);
+}
+
+static int recount(struct tx *tx, void *arg)
+{
+    bool counted;
+    (void)arg;
+    int rc = check_references(tx, &counted);
+    return rc || !counted ? rc : garbage_recounted(tx->db);
+}
+
+static int is_recount_due(struct tx *tx, void *arg)
+{
+    return garbage_recount_due(tx->db, arg);
 }
 
 int repair_sweep(struct store *store)
 {
     struct sweep work = {0};
+    bool due = false;
     int rc = ERR_OK;
     while (rc == ERR_OK && !work.done)
         rc = store_maintain(store, sweep_some, &work);
-    return rc;
+    if (rc == ERR_OK)
+        rc = store_read(store, is_recount_due, &due);
+    return rc == ERR_OK && due ? store_maintain(store, recount, NULL) : rc;
 }

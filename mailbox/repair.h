@@ -76,8 +76,10 @@ struct repair_change {
  * would not become what the upstream's digest says; nothing was changed then. */
 int repair_apply(struct store *store, const struct repair_change *change);
 
-/* Building aside: begins anew under another number, which is kept in the mailbox's stop. */
-int repair_begin_aside(struct store *store, uint64_t mailbox, uint32_t *number);
+/* Building aside: begins anew under another number, which is kept in the mailbox's stop. `counted`:
+ * what repair_count() said of the rows until now. */
+int repair_begin_aside(struct store *store, uint64_t mailbox, const struct header *counted,
+                       uint32_t *number);
 /* Copies this node's own rows there, from UID *from on, in one bounded transaction; *from 0: done.
  */
 int repair_copy_aside(struct store *store, uint64_t mailbox, uint32_t number, uint32_t *from);
@@ -97,7 +99,8 @@ int repair_remove(struct store *store, uint64_t mailbox);
 int repair_values(struct store *store, const struct merge_other *other, struct epoch_id epoch,
                   uint64_t as_of);
 
-/* Removes what repairs left behind, in bounded transactions. */
+/* Removes what repairs left behind, in bounded transactions. Where they met damage references to
+ * content are counted anew, in one transaction that looks at all records. */
 int repair_sweep(struct store *store);
 
 #endif

@@ -384,7 +384,7 @@ static int check_contents(struct tx *tx, void *arg)
         struct restore_item *item = &work->plan->items[work->at];
         if (item->act != RESTORE_APPEND)
             continue;
-        int rc = content_get(tx_db(tx), &item->then->guid, &content);
+        int rc = content_find(tx_db(tx), &item->then->guid, &content);
         if (rc && rc != ERR_END)
             return rc;
         if (rc == ERR_END || content.number == 0)

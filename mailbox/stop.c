@@ -9,10 +9,13 @@
 #include <string.h>
 
 #define KEY_SIZE 8u
-#define FIXED_SIZE 13u    /* before what is in it, the reason and the CRC-32 */
-#define STANDING_SIZE 20u /* of what is in it, when that is known */
+#define CRC_SIZE 4u
 #define STATE_BITS 1u
 #define STANDING_BIT 2u /* beside the state: what is in it follows */
+
+/* Offsets of the stored form; then what is in it, when that is known, the reason, the CRC-32. */
+enum { AT_MODSEQ = 0, AT_STATE = 8, AT_ASIDE = 9, FIXED_SIZE = 13 };
+enum { STANDING_NUMBER = 0, STANDING_NODE = 4, STANDING_AS_OF = 12, STANDING_SIZE = 20 };
 
 static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t mailbox)
 {
@@ -22,22 +25,22 @@ static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t mailbox)
 
 static int decode(struct bytes key, struct bytes row, struct stop *stop)
 {
-    if (key.size != KEY_SIZE || row.size < FIXED_SIZE + 4)
+    if (key.size != KEY_SIZE || row.size < FIXED_SIZE + CRC_SIZE)
         return fail(ERR_CORRUPT, "table of stops: of a wrong size");
-    size_t size = row.size - FIXED_SIZE - 4;
-    size_t standing = row.data[8] & STANDING_BIT ? STANDING_SIZE : 0;
-    uint32_t crc = hash_crc32(key.data, key.size) ^ hash_crc32(row.data, row.size - 4);
-    if (load_u32(row.data + row.size - 4) != crc || size < standing ||
-        size - standing >= STOP_REASON_SIZE || row.data[8] > (STATE_BITS | STANDING_BIT))
+    size_t size = row.size - FIXED_SIZE - CRC_SIZE;
+    size_t standing = row.data[AT_STATE] & STANDING_BIT ? STANDING_SIZE : 0;
+    uint32_t crc = hash_crc32(key.data, key.size) ^ hash_crc32(row.data, row.size - CRC_SIZE);
+    if (load_u32(row.data + row.size - CRC_SIZE) != crc || size < standing ||
+        size - standing >= STOP_REASON_SIZE || row.data[AT_STATE] > (STATE_BITS | STANDING_BIT))
         return fail(ERR_CORRUPT, "table of stops: damaged");
     *stop = (struct stop){.mailbox = load_be64(key.data),
-                          .modseq = load_u64(row.data),
-                          .state = (enum stop_state)(row.data[8] & STATE_BITS),
-                          .aside = load_u32(row.data + 9)};
+                          .modseq = load_u64(row.data + AT_MODSEQ),
+                          .state = (enum stop_state)(row.data[AT_STATE] & STATE_BITS),
+                          .aside = load_u32(row.data + AT_ASIDE)};
     if (standing) {
-        stop->epoch.number = load_u32(row.data + FIXED_SIZE);
-        stop->epoch.node = load_u64(row.data + FIXED_SIZE + 4);
-        stop->as_of = load_u64(row.data + FIXED_SIZE + 12);
+        stop->epoch.number = load_u32(row.data + FIXED_SIZE + STANDING_NUMBER);
+        stop->epoch.node = load_u64(row.data + FIXED_SIZE + STANDING_NODE);
+        stop->as_of = load_u64(row.data + FIXED_SIZE + STANDING_AS_OF);
     }
     memcpy(stop->reason, row.data + FIXED_SIZE + standing, size - standing);
     return ERR_OK;
@@ -55,24 +58,24 @@ int stop_get(struct db_txn *txn, uint64_t mailbox, struct stop *stop)
 int stop_put(struct db_txn *txn, const struct stop *stop)
 {
     uint8_t key[KEY_SIZE];
-    uint8_t row[FIXED_SIZE + STANDING_SIZE + STOP_REASON_SIZE + 4];
+    uint8_t row[FIXED_SIZE + STANDING_SIZE + STOP_REASON_SIZE + CRC_SIZE];
     struct bytes k = key_of(key, stop->mailbox);
     size_t length = strnlen(stop->reason, STOP_REASON_SIZE - 1);
     size_t size = FIXED_SIZE;
-    save_u64(row, stop->modseq);
-    row[8] = (uint8_t)stop->state;
-    save_u32(row + 9, stop->aside);
+    save_u64(row + AT_MODSEQ, stop->modseq);
+    row[AT_STATE] = (uint8_t)stop->state;
+    save_u32(row + AT_ASIDE, stop->aside);
     if (stop->epoch.number) {
-        row[8] |= STANDING_BIT;
-        save_u32(row + size, stop->epoch.number);
-        save_u64(row + size + 4, stop->epoch.node);
-        save_u64(row + size + 12, stop->as_of);
+        row[AT_STATE] |= STANDING_BIT;
+        save_u32(row + size + STANDING_NUMBER, stop->epoch.number);
+        save_u64(row + size + STANDING_NODE, stop->epoch.node);
+        save_u64(row + size + STANDING_AS_OF, stop->as_of);
         size += STANDING_SIZE;
     }
     memcpy(row + size, stop->reason, length);
     size += length;
     save_u32(row + size, hash_crc32(key, sizeof key) ^ hash_crc32(row, size));
-    return db_put(txn, TABLE_STOPS, k, bytes_of(row, size + 4));
+    return db_put(txn, TABLE_STOPS, k, bytes_of(row, size + CRC_SIZE));
 }
 
 int stop_drop(struct db_txn *txn, uint64_t mailbox)

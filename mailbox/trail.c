@@ -92,6 +92,11 @@ int trail_oldest(struct trail *trail, uint64_t since, uint64_t *modseq)
     return rc;
 }
 
+const char *trail_gap(const struct trail *trail)
+{
+    return trail->store ? history_gap(trail->history) : "";
+}
+
 int trail_seek(struct trail *trail, uint64_t after)
 {
     trail->after = after;

@@ -28,5 +28,8 @@ int trail_next(struct trail *trail, struct entry *entry, size_t *size);
 /* The modseq before the oldest entry. `since`: no older than this one and the window are of
  * interest, so that a damaged archive stands in nobody's way who does not look that far back. */
 int trail_oldest(struct trail *trail, uint64_t since, uint64_t *modseq);
+/* Which file the archive lacks, where it holds older entries that are therefore out of reach: for
+ * people, "" when there are none. Known after trail_oldest(). */
+const char *trail_gap(const struct trail *trail);
 
 #endif

@@ -1,4 +1,5 @@
-/* One bit of the data file, or of an archive file, turned at a time.
+/* Damage to the data file, or to an archive file, one at a time: a bit turned; now and then a page
+ * zeroed, or the file cut short or, an archive file, gone.
  *
  * No command dies by a signal, hangs, or shows anything else as right than what it showed before:
  * it says what is wrong, in a line and exit code 5, or the bit does not matter to it. Where check
@@ -212,6 +213,8 @@ static void make_store(void)
     must("flags INBOX 3:12 +work");
     must("meta set INBOX /comment hello");
     must("meta set /shared value");
+    must("journal retain --entries 100000 --bytes 1000000000");
+    must("journal archive --keep 40");
     must("journal archive --keep 20");
     must("expunge INBOX 4:6");
     must("expunge INBOX 2 --immediate");
@@ -239,6 +242,7 @@ static const char *const readers[] = {
     "meta list INBOX",
     "meta get /shared",
     "journal status",
+    "journal retain",
     "journal verify",
     "status",
 };
@@ -281,16 +285,77 @@ static void find_targets(void)
         give_up("no archive");
 }
 
-static void turn(const struct target *target, uint64_t bit)
+enum kind { TURN, ZERO, CUT, LOSE };
+static const char *const kinds[] = {"bit turned", "zeroes", "cut", "gone"};
+
+struct flip {
+    const struct target *target;
+    enum kind kind;
+    uint64_t bit;   /* TURN */
+    uint64_t at;    /* ZERO, CUT: from this byte on */
+    uint64_t size;  /* ZERO: as many */
+    uint8_t *whole; /* what was there before, of the whole file; NULL for TURN */
+};
+
+static int open_target(const struct flip *flip, int mode)
+{
+    int fd = open(flip->target->path, mode | O_CLOEXEC, 0600);
+    if (fd < 0)
+        give_up("a file cannot be opened");
+    return fd;
+}
+
+static void turn(const struct flip *flip)
 {
     uint8_t byte = 0;
-    int fd = open(target->path, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || pread(fd, &byte, 1, (off_t)(bit / 8)) != 1)
+    int fd = open_target(flip, O_RDWR);
+    if (pread(fd, &byte, 1, (off_t)(flip->bit / 8)) != 1)
         give_up("a file cannot be read");
-    byte ^= (uint8_t)(1u << (bit % 8));
-    if (pwrite(fd, &byte, 1, (off_t)(bit / 8)) != 1)
+    byte ^= (uint8_t)(1u << (flip->bit % 8));
+    if (pwrite(fd, &byte, 1, (off_t)(flip->bit / 8)) != 1)
         give_up("a file cannot be written");
     close(fd);
+}
+
+/* Whether anything is another than before. */
+static bool spoil(struct flip *flip)
+{
+    static const uint8_t zeroes[4096];
+    bool changed = true;
+    if (flip->kind == TURN) {
+        turn(flip);
+        return true;
+    }
+    size_t whole = flip->target->size;
+    int fd = open_target(flip, O_RDWR);
+    flip->whole = malloc(whole);
+    if (!flip->whole || pread(fd, flip->whole, whole, 0) != (ssize_t)whole)
+        give_up("a file cannot be read");
+    if (flip->kind == ZERO) {
+        changed = memcmp(flip->whole + flip->at, zeroes, flip->size) != 0;
+        if (pwrite(fd, zeroes, flip->size, (off_t)flip->at) != (ssize_t)flip->size)
+            give_up("a file cannot be written");
+    } else if (flip->kind == CUT ? ftruncate(fd, (off_t)flip->at) != 0
+                                 : unlink(flip->target->path) != 0) {
+        give_up("a file cannot be cut");
+    }
+    close(fd);
+    return changed;
+}
+
+static void restore(struct flip *flip)
+{
+    if (flip->kind == TURN) {
+        turn(flip);
+        return;
+    }
+    size_t whole = flip->target->size;
+    int fd = open_target(flip, O_RDWR | O_CREAT);
+    if (pwrite(fd, flip->whole, whole, 0) != (ssize_t)whole)
+        give_up("a file cannot be written");
+    close(fd);
+    free(flip->whole);
+    flip->whole = NULL;
 }
 
 static bool same(const struct answer *a, const struct answer *b)
@@ -298,16 +363,12 @@ static bool same(const struct answer *a, const struct answer *b)
     return a->status == b->status && bytes_equal(buf_view(&a->out), buf_view(&b->out));
 }
 
-struct flip {
-    const struct target *target;
-    uint64_t bit;
-};
-
 static void fail_flip(const struct flip *flip, const char *command, const struct answer *answer,
                       const char *what)
 {
-    printf("seed %llu: byte %llu bit %llu of %s: %s: %s (status %d)\n%.*s\n",
-           (unsigned long long)seed, (unsigned long long)flip->bit / 8,
+    uint64_t byte = flip->kind == TURN ? flip->bit / 8 : flip->at;
+    printf("seed %llu: %s, byte %llu bit %llu of %s: %s: %s (status %d)\n%.*s\n",
+           (unsigned long long)seed, kinds[flip->kind], (unsigned long long)byte,
            (unsigned long long)flip->bit % 8, strrchr(flip->target->path, '/') + 1, command, what,
            answer->status, (int)answer->err.size, (const char *)answer->err.data);
     fflush(stdout);
@@ -324,7 +385,10 @@ static bool judge(const struct flip *flip, size_t reader, const struct answer *a
     if (!WIFEXITED(answer->status))
         fail_flip(flip, command, answer, "it died");
     bool verify = strcmp(command, "journal verify") == 0;
-    if (found && WEXITSTATUS(answer->status) != 5 && !(verify && WEXITSTATUS(answer->status) == 1))
+    bool named = flip->kind == LOSE && answer->err.size &&
+                 memmem(answer->err.data, answer->err.size, "archive/", 8);
+    if (found && !named && WEXITSTATUS(answer->status) != 5 &&
+        !(verify && WEXITSTATUS(answer->status) == 1))
         fail_flip(flip, command, answer, "it shows something else");
     if (WEXITSTATUS(answer->status) == 5 && answer->err.size == 0)
         fail_flip(flip, command, answer, "it does not say why");
@@ -424,21 +488,51 @@ static bool read_it(const struct flip *flip, struct dice *dice, bool clean)
     return found;
 }
 
+/* Who takes the oldest archive file away shortens the past, and that is all. */
+static bool is_oldest(const struct target *target)
+{
+    return strstr(target->path, "/00000000000000000000-") != NULL;
+}
+
+static struct flip choose(const struct target *target, struct dice *dice)
+{
+    bool data = target == &targets[0];
+    struct flip flip = {.target = target, .bit = dice_next(dice) % (target->size * 8)};
+    /* Heads of pages are few and matter most. */
+    if (data && dice_below(dice, 4) == 0)
+        flip.bit = flip.bit / 32768 * 32768 + flip.bit % 1280;
+    if (dice_below(dice, 10))
+        return flip;
+    flip.kind = ZERO + dice_below(dice, data || is_oldest(target) ? 2 : 3);
+    flip.at = flip.bit / 8;
+    if (flip.kind == ZERO && data)
+        flip.at -= flip.at % 4096;
+    if (flip.kind == CUT && dice_below(dice, 4) == 0)
+        flip.at = 0;
+    flip.size = target->size - flip.at < 4096 ? target->size - flip.at : 4096;
+    return flip;
+}
+
+/* Pages that are free may hold anything. */
+static bool may_be_nothing(const struct flip *flip)
+{
+    return flip->target == &targets[0];
+}
+
 static void try_flip(struct dice *dice, uint64_t counts[3])
 {
     const struct target *target =
         &targets[dice_below(dice, 8) ? 0 : 1 + dice_below(dice, (uint32_t)target_count - 1)];
-    struct flip flip = {.target = target, .bit = dice_next(dice) % (target->size * 8)};
-    /* Heads of pages are few and matter most. */
-    if (target == &targets[0] && dice_below(dice, 4) == 0)
-        flip.bit = flip.bit / 32768 * 32768 + flip.bit % 1280;
-    turn(target, flip.bit);
+    bool data = target == &targets[0];
+    struct flip flip = choose(target, dice);
+    bool changed = spoil(&flip);
     bool clean = check_is_clean(&flip);
-    /* The check does not look into the archive. */
-    bool found = read_it(&flip, dice, clean && target == &targets[0]);
-    if (!clean && target == &targets[0] && dice_below(dice, 3) == 0)
+    if (clean && changed && flip.kind != TURN && !may_be_nothing(&flip))
+        fail_flip(&flip, "check", &(struct answer){0}, "it says that all is well");
+    bool found = read_it(&flip, dice, clean);
+    if (!clean && data && dice_below(dice, 3) == 0)
         change_it(&flip, dice);
-    turn(target, flip.bit);
+    restore(&flip);
     counts[clean ? 0 : 1]++;
     counts[2] += found;
 }
@@ -471,10 +565,11 @@ int main(int argc, char **argv)
         try_flip(&dice, counts);
         done++;
     }
-    printf("%llu bits turned: %llu that check does not mind, %llu that it finds; the commands that "
-           "were run met %llu\n",
-           (unsigned long long)done, (unsigned long long)counts[0], (unsigned long long)counts[1],
-           (unsigned long long)counts[2]);
+    printf(
+        "%llu times damaged: %llu that check does not mind, %llu that it finds; the commands that "
+        "were run met %llu\n",
+        (unsigned long long)done, (unsigned long long)counts[0], (unsigned long long)counts[1],
+        (unsigned long long)counts[2]);
     forget(right, READERS);
     scratch_remove(root);
     return 0;

@@ -16,7 +16,6 @@ for how in lose change spoil cut; do
     fails 1 B check
     A flags INBOX 2 +'\Seen'
     sync 0 A B
-    mend B
     sound A B
     both_have INBOX '1:m1:- 2:m2:\Seen 3:m3:- 4:m4:-'
 
@@ -25,7 +24,6 @@ for how in lose change spoil cut; do
     damage B 2 "$how"
     fails 1 B check --repair
     sync 0 A B
-    mend B
     sound A B
     both_have INBOX '1:m1:- 2:m2:- 3:m3:- 4:m4:-'
 
@@ -34,7 +32,6 @@ for how in lose change spoil cut; do
     damage A 2 "$how"
     fails 1 A check --repair
     sync 0 A B
-    mend A
     sound A B
     both_have INBOX '1:m1:- 2:m2:- 3:m3:- 4:m4:-'
 
@@ -46,7 +43,6 @@ for how in lose change spoil cut; do
     sync 0 A B
     fails 1 A check --repair
     sync 0 A B
-    mend A
     sound A B
     both_have INBOX '1:m1:- 2:m2:- 3:m3:\Seen 4:m4:- 5:a1:-'
 
@@ -63,7 +59,7 @@ for how in lose change spoil cut; do
         see A before
         see B before
         damage "$end" 2 "$how"
-        seen=yes healed=2 damaged=$end merge
+        seen=yes healed=2 merge
         A list INBOX
         [ "$(wc -l <"$out")" -eq 5 ] || die "not 5 messages"
         case "$(mail B INBOX)" in

@@ -337,6 +337,89 @@ static void missing_ends_what_is_reached(void **state)
     close_place(&place);
 }
 
+/* Entries that were made already, again: from behind one of them on up to the next commit's end. */
+static void write_again(const struct place *place, size_t behind, size_t last)
+{
+    struct archive_writer *writer;
+    struct made *made = place->made;
+    struct entry entry;
+    assert_int_equal(entry_decode(made_entry(made, behind), &entry), ERR_OK);
+    struct journal_point base = {{entry.modseq, entry.chain}, entry.time};
+    assert_int_equal(archive_write_begin(place->directory, &writer), ERR_OK);
+    archive_write_base(writer, STORE_ID, base, find_strings);
+    for (size_t i = behind + 1; i <= last || !entry.end_of_commit; i++) {
+        assert_int_equal(archive_write(writer, made_entry(made, i)), ERR_OK);
+        assert_int_equal(entry_decode(made_entry(made, i), &entry), ERR_OK);
+    }
+    assert_int_equal(archive_write_end(writer), ERR_OK);
+    archive_write_close(writer);
+}
+
+static void all_comes_back(const struct place *place)
+{
+    const struct made *made = place->made;
+    struct archive *archive = reach(place, made->at.position);
+    char report[PATH_MAX] = "";
+    char *reported = report;
+    struct entry entry;
+    struct bytes encoded;
+    uint64_t above = 0;
+    assert_int_equal(archive_oldest(archive), 0);
+    assert_string_equal(archive_gap(archive), "");
+    for (size_t i = 0; i < made->count; i++, above = entry.modseq) {
+        assert_int_equal(archive_above(archive, above, &entry, &encoded), ERR_OK);
+        assert_true(bytes_equal(encoded, made_entry(made, i)));
+        assert_int_equal(archive_at_or_below(archive, entry.modseq, &entry, &encoded), ERR_OK);
+        assert_true(bytes_equal(encoded, made_entry(made, i)));
+    }
+    assert_int_equal(archive_prove(archive, remember_file, &reported), ERR_OK);
+    assert_string_equal(report, "");
+    archive_close(archive);
+}
+
+static void files_may_overlap(void **state)
+{
+    struct place place;
+    char path[PATH_MAX];
+    (void)state;
+    write_files(&place);
+    write_again(&place, ENTRIES / 2, 2 * ENTRIES + ENTRIES / 2);
+    all_comes_back(&place);
+    file_path(&place, 1, path);
+    assert_int_equal(unlink(path), 0);
+    all_comes_back(&place);
+    write_again(&place, ENTRIES - 2, 3 * ENTRIES - 1);
+    file_path(&place, 2, path);
+    assert_int_equal(unlink(path), 0);
+    all_comes_back(&place);
+    close_place(&place);
+}
+
+/* The same range as another branch of the journal had it: what is reached behind it is its own. */
+static void files_of_two_branches_are_told(void **state)
+{
+    struct place place, other;
+    char from[PATH_MAX], to[PATH_MAX];
+    char report[PATH_MAX] = "";
+    char *reported = report;
+    (void)state;
+    write_files(&place);
+    open_place(&other);
+    other.made->dice.state = 2;
+    write_file(&other, ENTRIES, ENTRIES / 2);
+    assert_int_equal(other.made->at.position.modseq, place.ends[1].position.modseq);
+    other.ends[1] = other.made->at;
+    file_path(&other, 0, from);
+    file_path(&place, 0, to);
+    assert_int_equal(rename(from, to), 0);
+    struct archive *archive = reach(&place, place.made->at.position);
+    assert_int_equal(archive_prove(archive, remember_file, &reported), ERR_OK);
+    assert_string_not_equal(report, "");
+    archive_close(archive);
+    close_place(&other);
+    close_place(&place);
+}
+
 static void refuses_what_is_not_chained(void **state)
 {
     struct place place;
@@ -516,6 +599,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(of_another_branch_is_not_shown),
         cmocka_unit_test(chain_proves_a_block),
         cmocka_unit_test(missing_ends_what_is_reached),
+        cmocka_unit_test(files_may_overlap),
+        cmocka_unit_test(files_of_two_branches_are_told),
         cmocka_unit_test(refuses_what_is_not_chained),
         cmocka_unit_test(no_damage_goes_unnoticed),
         cmocka_unit_test(damage_stays_in_its_file),

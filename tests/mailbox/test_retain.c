@@ -280,6 +280,9 @@ static void past_is_read_through_the_archive(void **state)
     assert_int_equal(cut_to(place, 20, true, &done), ERR_OK);
     assert_int_equal(done.files + done.trimmed, 0);
     is_proved(place);
+    uint64_t wrong;
+    assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 0);
     /* Cut without archiving, the past ends there. */
     assert_int_equal(cut_to(place, 10, false, &done), ERR_OK);
     struct view *view;
@@ -288,6 +291,52 @@ static void past_is_read_through_the_archive(void **state)
     assert_int_equal(view_back(view, place->modseqs[5]), ERR_TRIMMED);
     assert_non_null(strstr(err_message(), ARCHIVE_DIRECTORY));
     view_close(view);
+}
+
+static void turn_byte(const char *path, off_t at)
+{
+    uint8_t byte;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 0x10;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+/* Every file, at its head, in a block, in its index. */
+static void check_finds_damage_of_the_archive(void **state)
+{
+    struct place *place = *state;
+    struct retained done;
+    char path[PATH_MAX], folder[PATH_MAX];
+    struct stat st;
+    uint64_t wrong;
+    change(place, 100);
+    assert_int_equal(cut_to(place, 60, true, &done), ERR_OK);
+    assert_int_equal(cut_to(place, 20, true, &done), ERR_OK);
+    scratch_path(folder, place->path, ARCHIVE_DIRECTORY);
+    DIR *list = opendir(folder);
+    const struct dirent *item;
+    unsigned files = 0;
+    while ((item = readdir(list))) {
+        if (item->d_name[0] == '.')
+            continue;
+        scratch_path(path, folder, item->d_name);
+        assert_int_equal(stat(path, &st), 0);
+        const off_t places[] = {10, 120, st.st_size - 20};
+        for (unsigned i = 0; i < 3; i++) {
+            turn_byte(path, places[i]);
+            assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+            assert_true(wrong > 0);
+            turn_byte(path, places[i]);
+        }
+        files++;
+    }
+    assert_int_equal(files, 2);
+    assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 0);
+    closedir(list);
 }
 
 /* Entries that are few wait for more, though not for ever. */
@@ -460,6 +509,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(slots_hold_the_window_up_to_the_bound, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(past_is_read_through_the_archive, open_place, close_place),
+        cmocka_unit_test_setup_teardown(check_finds_damage_of_the_archive, open_place, close_place),
         cmocka_unit_test_setup_teardown(small_files_wait, open_place, close_place),
         cmocka_unit_test_setup_teardown(failing_calls_lose_nothing, open_place, close_place),
         cmocka_unit_test_setup_teardown(full_disk_changes_nothing, open_place, close_place),

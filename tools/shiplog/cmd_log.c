@@ -8,6 +8,7 @@
 #include "mailbox/change.h"
 #include "mailbox/trail.h"
 #include "tools/shiplog/describe.h"
+#include "tools/shiplog/progress.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -482,6 +483,9 @@ int cmd_log(struct cli *cli)
         rc = filters(&log, options[2].value, options[3].value);
     if (rc == ERR_OK)
         rc = prepare(&log);
+    /* What is shown is not all that there was. */
+    if (rc == ERR_OK && !log.since && *trail_gap(log.trail))
+        progress_line("log: %s", trail_gap(log.trail));
     if (rc == ERR_OK)
         rc = print_all(&log, options[4].value);
     trail_close(log.trail);
