@@ -76,7 +76,7 @@ static int check_stops(struct check *check)
 static int each_state(struct check *check, struct db_cursor *cursor, struct bytes key,
                       struct bytes value)
 {
-    static const char *const known[] = {"node", "journal", "content", "retention"};
+    static const char *const known[] = {"node", "relaxed", "journal", "content", "retention"};
     (void)value;
     (void)cursor;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
