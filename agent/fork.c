@@ -320,9 +320,17 @@ static int disprove(struct store *store, const struct asker *follower, const str
     return ERR_OK;
 }
 
-/* By the trees. An epoch that goes on at both proves nothing about where its entries end. Nor does
- * one whose master has fewer entries of it than others: it lost commits, and may have made others
- * under their numbers. */
+/* An epoch's master that has fewer entries of it than another, where it still goes on or where it
+ * opened the next one itself, lost commits, and may have made others under their numbers. */
+static bool lost_commits(const struct path *path, const struct branch *branch, size_t shared,
+                         bool open)
+{
+    uint64_t master = path->epochs[shared - 1].id.node;
+    return open ? master == branch->node_id && !branch->stop_count
+                : path->epochs[shared].id.node == master;
+}
+
+/* By the trees. An epoch that goes on at both proves nothing about where its entries end. */
 static int find_by_epochs(struct store *store, const struct asker *follower,
                           const struct branch *mine, const struct branch *theirs,
                           const struct path *here, const struct path *there, struct fork *fork)
@@ -339,9 +347,7 @@ static int find_by_epochs(struct store *store, const struct asker *follower,
     if (rc)
         return rc;
     bool behind = end.position.modseq < end_of(end.mine ? there : here, shared).modseq;
-    if (end.open && behind && here->epochs[shared - 1].id.node == branch->node_id &&
-        !branch->stop_count)
-        wrong = true;
+    wrong = wrong || (behind && lost_commits(end.mine ? here : there, branch, shared, end.open));
     if (wrong)
         return find_by_slots(store, follower, theirs, fork);
     fork->common_known = true;
