@@ -1,5 +1,6 @@
 #include "agent/ask.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "mailbox/draft.h"
 #include "mailbox/undo.h"
@@ -209,7 +210,7 @@ void ask_encode_header(const struct header *header, struct buf *out)
     buf_u64(out, header->items);
 }
 
-int ask_decode_header(struct reader *from, struct header *header)
+static int decode_header(struct reader *from, struct header *header)
 {
     struct facts *facts = &header->facts;
     *header = (struct header){.id = read_u64(from)};
@@ -240,7 +241,7 @@ static int read_now(struct reader *in, uint64_t mailbox, struct mailbox_state_no
     now->epoch.number = read_varint32(in);
     now->epoch.node = read_u64(in);
     now->sound = read_u8(in) == 1;
-    int rc = ask_decode_header(in, &now->header);
+    int rc = decode_header(in, &now->header);
     return rc == ERR_OK && now->header.id != mailbox ? malformed("another mailbox's header") : rc;
 }
 
@@ -301,7 +302,7 @@ void ask_encode_record(const struct record_line *line, struct buf *out)
     keywords_write(line->base_keywords, out);
 }
 
-int ask_decode_record(struct reader *from, struct record_line *line)
+static int decode_record(struct reader *from, struct record_line *line)
 {
     struct record *record = &line->record;
     *line = (struct record_line){0};
@@ -348,7 +349,7 @@ static int read_records(struct reader *in, uint64_t mailbox, struct record_page 
     uint32_t last = from - 1;
     for (uint64_t i = 0; i < count && rc == ERR_OK; i++) {
         struct record_line line;
-        rc = ask_decode_record(in, &line);
+        rc = decode_record(in, &line);
         if (rc == ERR_OK && line.record.uid <= last)
             rc = malformed("records out of order");
         last = line.record.uid;
@@ -469,9 +470,10 @@ static int read_set(struct reader *in, struct uidset *set)
 
 static int read_seen(struct reader *in, struct merge_other *other)
 {
-    struct merge_seen *all = realloc(other->seen, (other->seen_count + 1) * sizeof *all);
+    struct merge_seen *all =
+        array_room(other->seen, other->seen_count, &other->seen_capacity, sizeof *all);
     if (!all)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     other->seen = all;
     struct merge_seen *seen = &all[other->seen_count++];
     *seen = (struct merge_seen){0};
@@ -495,9 +497,10 @@ static int read_seen(struct reader *in, struct merge_other *other)
 
 static int read_meta(struct reader *in, struct merge_other *other)
 {
-    struct merge_meta *all = realloc(other->metas, (other->meta_count + 1) * sizeof *all);
+    struct merge_meta *all =
+        array_room(other->metas, other->meta_count, &other->meta_capacity, sizeof *all);
     if (!all)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     other->metas = all;
     struct merge_meta *meta = &all[other->meta_count++];
     *meta = (struct merge_meta){0};

@@ -122,10 +122,8 @@ int ask_values(const struct asker *asker, uint64_t mailbox, uint64_t since, uint
 int ask_content(const struct asker *asker, struct db *db, const struct guid *guids, size_t count,
                 size_t memory, struct draft **drafts, uint64_t *bytes);
 
-/* Bytes of what travels, for both sides. */
+/* Bytes of what travels, for who answers. */
 void ask_encode_header(const struct header *header, struct buf *out);
-int ask_decode_header(struct reader *from, struct header *header);
 void ask_encode_record(const struct record_line *line, struct buf *out);
-int ask_decode_record(struct reader *from, struct record_line *line);
 
 #endif

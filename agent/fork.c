@@ -5,6 +5,7 @@
  */
 #include "agent/fork.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "journal/slots.h"
 
@@ -249,6 +250,7 @@ struct slots {
     struct position best;
     struct position *all;
     size_t count;
+    size_t capacity;
 };
 
 static int collect_slots(struct tx *tx, void *arg)
@@ -258,9 +260,9 @@ static int collect_slots(struct tx *tx, void *arg)
     int rc;
     slots->count = 0;
     while ((rc = slot_next(tx_db(tx), &slot)) == ERR_OK) {
-        struct position *all = realloc(slots->all, (slots->count + 1) * sizeof *all);
+        struct position *all = array_room(slots->all, slots->count, &slots->capacity, sizeof *all);
         if (!all)
-            return fail(ERR_NOMEM, "out of memory");
+            return ERR_NOMEM;
         slots->all = all;
         all[slots->count++] = slot.position;
     }

@@ -13,6 +13,7 @@
 #include "agent/compare.h"
 #include "agent/fetch.h"
 #include "agent/meanwhile.h"
+#include "base/array.h"
 #include "base/err.h"
 #include "mailbox/draft.h"
 #include "mailbox/repair.h"
@@ -587,15 +588,12 @@ static int add_mailbox(const struct mailbox_line *line, void *arg)
     struct snapshot *snapshot = arg;
     if (line->state == MAILBOX_NONE || line->state == MAILBOX_PURGED)
         return ERR_OK;
-    if (snapshot->count == snapshot->capacity) {
-        size_t capacity = snapshot->capacity ? snapshot->capacity * 2 : 64;
-        struct repair_mailbox *all = realloc(snapshot->all, capacity * sizeof *all);
-        if (!all)
-            return fail(ERR_NOMEM, "out of memory");
-        snapshot->all = all;
-        snapshot->capacity = capacity;
-    }
-    snapshot->all[snapshot->count++] = (struct repair_mailbox){
+    struct repair_mailbox *all =
+        array_room(snapshot->all, snapshot->count, &snapshot->capacity, sizeof *all);
+    if (!all)
+        return ERR_NOMEM;
+    snapshot->all = all;
+    all[snapshot->count++] = (struct repair_mailbox){
         .id = line->id, .digest = line->digest, .state = line->state, .name = line->name};
     return ERR_OK;
 }

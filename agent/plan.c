@@ -1,5 +1,6 @@
 #include "agent/plan.h"
 
+#include "base/array.h"
 #include "base/err.h"
 
 #include <stdio.h>
@@ -13,7 +14,7 @@ void plan_free(struct plan *plan)
 {
     free(plan->lines);
     plan->lines = NULL;
-    plan->line_count = 0;
+    plan->line_count = plan->line_capacity = 0;
     buf_free(&plan->actions);
     plan->action_count = 0;
 }
@@ -22,9 +23,10 @@ int plan_add(struct plan *plan, const struct plan_line *line)
 {
     if (plan->line_count == PLAN_LINES_MAX)
         return ERR_OK;
-    struct plan_line *lines = realloc(plan->lines, (plan->line_count + 1) * sizeof *lines);
+    struct plan_line *lines =
+        array_room(plan->lines, plan->line_count, &plan->line_capacity, sizeof *lines);
     if (!lines)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     plan->lines = lines;
     lines[plan->line_count++] = *line;
     return ERR_OK;

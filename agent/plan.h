@@ -43,6 +43,7 @@ struct plan {
     char reason[PLAN_REASON_SIZE];
     struct plan_line *lines; /* owned; plan_free() */
     size_t line_count;
+    size_t line_capacity;
     /* Of a dry run: what would be done at the upstream; plan_add_action(). */
     struct buf actions;
     uint64_t action_count;

@@ -24,7 +24,7 @@ void archive_name_print(const struct archive_name *name, char text[ARCHIVE_NAME_
              (unsigned long long)name->last);
 }
 
-bool archive_name_parse(const char *text, struct archive_name *name)
+static bool parse_name(const char *text, struct archive_name *name)
 {
     char again[ARCHIVE_NAME_SIZE];
     if (strlen(text) != 2 * DIGITS + 1)
@@ -50,7 +50,7 @@ static int list(DIR *directory, struct archive_name **names, size_t *count)
     const struct dirent *item;
     while (errno = 0, (item = readdir(directory))) {
         struct archive_name name;
-        if (!archive_name_parse(item->d_name, &name))
+        if (!parse_name(item->d_name, &name))
             continue;
         struct archive_name *room = array_room(*names, *count, &capacity, sizeof *room);
         if (!room)

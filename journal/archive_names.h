@@ -12,7 +12,6 @@ struct archive_name {
 
 bool archive_name_equal(const struct archive_name *a, const struct archive_name *b);
 void archive_name_print(const struct archive_name *name, char text[ARCHIVE_NAME_SIZE]);
-bool archive_name_parse(const char *text, struct archive_name *name);
 /* Those of the directory, in the order of their ends; free(*names). None when there is no archive.
  */
 int archive_names(int directory, struct archive_name **names, size_t *count);

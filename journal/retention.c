@@ -78,8 +78,10 @@ int retention_cut(struct db_txn *txn, const struct retention *retention, int64_t
     return find_held(txn, &cut->held_from);
 }
 
-bool cut_takes(const struct cut *cut, const struct entry *entry, size_t size, uint64_t entries,
-               uint64_t bytes)
+/* Whether an entry goes, when `entries` and `bytes` are what the window has with it. When one
+ * stays, so do all behind it. */
+static bool cut_takes(const struct cut *cut, const struct entry *entry, size_t size,
+                      uint64_t entries, uint64_t bytes)
 {
     if (entry->modseq > cut->up_to)
         return false;

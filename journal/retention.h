@@ -35,11 +35,6 @@ struct cut {
 int retention_cut(struct db_txn *txn, const struct retention *retention, int64_t now,
                   struct cut *cut);
 
-/* Whether an entry goes, when `entries` and `bytes` are what the window has with it. When one
- * stays, so do all behind it. */
-bool cut_takes(const struct cut *cut, const struct entry *entry, size_t size, uint64_t entries,
-               uint64_t bytes);
-
 /* Finds where a cut ends, along the window's entries. */
 struct cut_walk {
     uint64_t up_to; /* the end of the last whole commit that goes; at first the window's base */

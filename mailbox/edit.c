@@ -307,6 +307,7 @@ struct group {
 struct groups {
     struct group *all;
     size_t count;
+    size_t capacity;
 };
 
 static void groups_free(struct groups *groups)
@@ -348,9 +349,9 @@ static int group_new(struct tx *tx, struct groups *groups, const struct record *
                      const struct flag_change *change, uint32_t own, struct group **out)
 {
     struct bytes before;
-    struct group *all = realloc(groups->all, (groups->count + 1) * sizeof *all);
+    struct group *all = array_room(groups->all, groups->count, &groups->capacity, sizeof *all);
     if (!all)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     groups->all = all;
     struct group *group = &all[groups->count++];
     uint32_t system = record->flags & FLAG_SYSTEM;
@@ -522,6 +523,7 @@ struct expunging {
     struct change *change;
     struct buf *sets; /* one per distinct keyword set */
     size_t set_count;
+    size_t set_capacity;
 };
 
 static int keep_set(struct mailbox *mailbox, struct expunging *work, uint64_t hash)
@@ -533,9 +535,9 @@ static int keep_set(struct mailbox *mailbox, struct expunging *work, uint64_t ha
     int rc = keywords_lookup(mailbox->tx->db, hash, &set);
     if (rc || hash == 0)
         return rc;
-    struct buf *sets = realloc(work->sets, (work->set_count + 1) * sizeof *sets);
+    struct buf *sets = array_room(work->sets, work->set_count, &work->set_capacity, sizeof *sets);
     if (!sets)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     work->sets = sets;
     sets[work->set_count] = (struct buf){0};
     buf_put(&sets[work->set_count], set.data, set.size);

@@ -7,6 +7,7 @@
  */
 #include "mailbox/merge.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "mailbox/draft.h"
 #include "mailbox/count.h"
@@ -59,9 +60,10 @@ static int keep_set(struct merge_other *other, struct bytes set, struct bytes *k
         if (bytes_equal(*kept, set))
             return ERR_OK;
     }
-    struct buf *sets = realloc(other->sets, (other->set_count + 1) * sizeof *sets);
+    struct buf *sets =
+        array_room(other->sets, other->set_count, &other->set_capacity, sizeof *sets);
     if (!sets)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     other->sets = sets;
     struct buf *copy = &sets[other->set_count++];
     *copy = (struct buf){0};
@@ -73,14 +75,11 @@ static int keep_set(struct merge_other *other, struct bytes set, struct bytes *k
 int merge_other_add(struct merge_other *other, const struct record *record, struct bytes keywords,
                     const uint32_t *base_system, struct bytes base_keywords)
 {
-    if (other->count == other->capacity) {
-        size_t capacity = other->capacity ? other->capacity * 2 : BATCH;
-        struct merge_record *records = realloc(other->records, capacity * sizeof *records);
-        if (!records)
-            return fail(ERR_NOMEM, "out of memory");
-        other->records = records;
-        other->capacity = capacity;
-    }
+    struct merge_record *records =
+        array_room(other->records, other->count, &other->capacity, sizeof *records);
+    if (!records)
+        return ERR_NOMEM;
+    other->records = records;
     struct merge_record *added = &other->records[other->count];
     *added = (struct merge_record){.record = *record, .has_base = base_system != NULL};
     added->base_system = base_system ? *base_system : 0;

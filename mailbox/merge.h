@@ -43,12 +43,15 @@ struct merge_other {
     size_t capacity;
     struct buf *sets; /* keywords of the records, what their views point into */
     size_t set_count;
+    size_t set_capacity;
     struct uidset looked; /* UIDs whose records at the replica were all given: who is not among
                              `records` is absent there */
     struct merge_seen *seen;
     size_t seen_count;
+    size_t seen_capacity;
     struct merge_meta *metas;
     size_t meta_count;
+    size_t meta_capacity;
 };
 void merge_other_free(struct merge_other *other);
 /* A record with its flags as of the base (NULL: not known), copied. ERR_NOMEM. */

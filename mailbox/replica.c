@@ -10,6 +10,7 @@
  */
 #include "mailbox/store.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/draft.h"
@@ -24,6 +25,7 @@ struct apply {
     const struct batch *batch;
     struct stop *stops; /* found out in earlier runs of this batch */
     size_t stop_count;
+    size_t stop_capacity;
     struct stop damaged; /* found out in this run */
     bool is_damaged;
     struct position position;
@@ -244,9 +246,10 @@ static int apply_batch(struct tx *tx, void *arg)
 
 static int remember_stop(struct apply *apply)
 {
-    struct stop *stops = realloc(apply->stops, (apply->stop_count + 1) * sizeof *stops);
+    struct stop *stops =
+        array_room(apply->stops, apply->stop_count, &apply->stop_capacity, sizeof *stops);
     if (!stops)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     apply->stops = stops;
     stops[apply->stop_count++] = apply->damaged;
     return ERR_OK;

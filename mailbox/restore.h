@@ -46,26 +46,6 @@ struct restore_item {
     struct name name_before, name_after;
 };
 
-struct restore_pair {
-    const struct record *then; /* NULL: was not there */
-    const struct record *now;  /* NULL: is not there */
-};
-
-/* A pure function of two views. Items stand in the order in which they are done. */
-struct restore_plan {
-    struct restore_item *items;
-    size_t count;
-    size_t capacity;
-    struct restore_pair
-        *pairs; /* every message of either view, in UID order of then, then of now */
-    size_t pair_count;
-    size_t pair_capacity;
-};
-/* `now` NULL: nothing is there yet. The views must not move while the plan is used. ERR_NOMEM;
- * what view_keywords() returns. */
-int restore_plan(struct view *then, struct view *now, struct restore_plan *plan);
-void restore_plan_free(struct restore_plan *plan);
-
 struct restore_request {
     uint64_t id;             /* the mailbox */
     uint64_t modseq;         /* a whole commit's last */

@@ -1,5 +1,6 @@
 #include "mailbox/view.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/history.h"
@@ -120,10 +121,13 @@ struct view {
     struct records records;
     struct seen_set *seen;
     size_t seen_count;
+    size_t seen_capacity;
     struct meta_value *meta;
     size_t meta_count;
+    size_t meta_capacity;
     struct keyword_set *keywords;
     size_t keyword_count;
+    size_t keyword_capacity;
     struct change change;
     struct record *shown;
     /* They wait, to be carried out many at a time: each finds its record far from the one before,
@@ -244,9 +248,10 @@ static int load_records(struct view *view, struct db_txn *txn, struct header *co
 
 static int add_seen(struct view *view, struct bytes user, struct seen_set **out)
 {
-    struct seen_set *seen = realloc(view->seen, (view->seen_count + 1) * sizeof *seen);
+    struct seen_set *seen =
+        array_room(view->seen, view->seen_count, &view->seen_capacity, sizeof *seen);
     if (!seen)
-        return fail(ERR_NOMEM, "out of memory");
+        return ERR_NOMEM;
     view->seen = seen;
     *out = &seen[view->seen_count++];
     **out = (struct seen_set){0};
@@ -272,9 +277,10 @@ static int put_meta(struct view *view, struct bytes user, struct bytes key,
             bytes_equal(buf_view(&view->meta[i].key), key))
             meta = &view->meta[i];
     if (!meta) {
-        struct meta_value *all = realloc(view->meta, (view->meta_count + 1) * sizeof *all);
+        struct meta_value *all =
+            array_room(view->meta, view->meta_count, &view->meta_capacity, sizeof *all);
         if (!all)
-            return fail(ERR_NOMEM, "out of memory");
+            return ERR_NOMEM;
         view->meta = all;
         meta = &all[view->meta_count++];
         *meta = (struct meta_value){0};
@@ -823,10 +829,11 @@ int view_keywords(struct view *view, uint64_t hash, struct bytes *keywords)
     struct lookup lookup = {.hash = hash};
     int rc = store_read(view->store, look_up, &lookup);
     struct keyword_set *sets =
-        rc ? NULL : realloc(view->keywords, (view->keyword_count + 1) * sizeof *sets);
+        rc ? NULL
+           : array_room(view->keywords, view->keyword_count, &view->keyword_capacity, sizeof *sets);
     if (!sets) {
         buf_free(&lookup.names);
-        return rc ? rc : fail(ERR_NOMEM, "out of memory");
+        return rc ? rc : ERR_NOMEM;
     }
     view->keywords = sets;
     sets[view->keyword_count] = (struct keyword_set){.hash = hash, .names = lookup.names};

@@ -38,8 +38,10 @@ struct facts_of_store {
     struct journal_window window;
     struct stop *stops;
     size_t stop_count;
+    size_t stop_capacity;
     struct slot_row *slots;
     size_t slot_count;
+    size_t slot_capacity;
 };
 
 static int collect_stops(struct db_txn *txn, struct facts_of_store *facts)
@@ -48,9 +50,10 @@ static int collect_stops(struct db_txn *txn, struct facts_of_store *facts)
     uint64_t id = 0;
     int rc;
     while ((rc = stop_next(txn, &id, &stop)) == ERR_OK) {
-        struct stop *stops = realloc(facts->stops, (facts->stop_count + 1) * sizeof *stops);
+        struct stop *stops =
+            array_room(facts->stops, facts->stop_count, &facts->stop_capacity, sizeof *stops);
         if (!stops)
-            return fail(ERR_NOMEM, "out of memory");
+            return ERR_NOMEM;
         facts->stops = stops;
         stops[facts->stop_count++] = stop;
     }
@@ -62,9 +65,10 @@ static int collect_slots(struct db_txn *txn, struct facts_of_store *facts)
     struct slot slot = {0};
     int rc;
     while ((rc = slot_next(txn, &slot)) == ERR_OK) {
-        struct slot_row *slots = realloc(facts->slots, (facts->slot_count + 1) * sizeof *slots);
+        struct slot_row *slots =
+            array_room(facts->slots, facts->slot_count, &facts->slot_capacity, sizeof *slots);
         if (!slots)
-            return fail(ERR_NOMEM, "out of memory");
+            return ERR_NOMEM;
         facts->slots = slots;
         slots[facts->slot_count].slot = slot;
         rc = slot_lag(txn, &slot, times_now(), &slots[facts->slot_count].lag);
