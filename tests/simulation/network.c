@@ -168,6 +168,11 @@ static void check_digest(struct world *world, const struct looking *work)
           now->last.modseq);
 }
 
+static bool same_duty(const struct node *a, const struct node *b)
+{
+    return a->role == b->role && a->fence == b->fence && strcmp(a->master, b->master) == 0;
+}
+
 static void touched(void *arg, unsigned node)
 {
     struct world *world = arg;
@@ -181,8 +186,8 @@ static void touched(void *arg, unsigned node)
     CHECK(world, work.now.last.modseq >= work.now.base.modseq, "node %u: a window upside down",
           node);
     check_digest(world, &work);
-    bool news = !position_equal(work.now.last, before->last) ||
-                memcmp(&work.now.node, &before->node, sizeof work.now.node) != 0;
+    bool news =
+        !position_equal(work.now.last, before->last) || !same_duty(&work.now.node, &before->node);
     *before = work.now;
     if (news)
         agents_wake(&world->agents, node);
