@@ -478,24 +478,23 @@ static void a_folder_name_that_is_no_modified_utf7_stays(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        ".R&D",        /* no end */
-        ".&",          /* likewise */
-        ".&APw",       /* likewise */
-        ".&A-",        /* bits are missing */
-        ".&APx-",      /* bits are left over */
-        ".&APwA-",     /* a digit is left over */
-        ".&AP!w-",     /* no digit */
-        ".&AEE-",      /* 'A' stands for itself */
-        ".&AOQ-&AOQ-", /* one run would do */
-        ".&2D0-",      /* half a pair */
-        ".&3gA-",      /* the other half */
-        ".&2D0AQQ-",   /* half a pair and a letter */
-        ".&AC8-",      /* would be a '/' */
-        ".&AAA-",      /* would be a NUL */
-        ".&AAo-",      /* would be a line's end */
-        ".&AIU-",      /* likewise */
-        ".b\xc3\xbc"
-        "cher", /* UTF-8 already, as some have it */
+        ".R&D",           /* no end */
+        ".&",             /* likewise */
+        ".&APw",          /* likewise */
+        ".&A-",           /* bits are missing */
+        ".&APx-",         /* bits are left over */
+        ".&APwA-",        /* a digit is left over */
+        ".&AP!w-",        /* no digit */
+        ".&AEE-",         /* 'A' stands for itself */
+        ".&AOQ-&AOQ-",    /* one run would do */
+        ".&2D0-",         /* half a pair */
+        ".&3gA-",         /* the other half */
+        ".&2D0AQQ-",      /* half a pair and a letter */
+        ".&AC8-",         /* would be a '/' */
+        ".&AAA-",         /* would be a NUL */
+        ".&AAo-",         /* would be a line's end */
+        ".&AIU-",         /* likewise */
+        ".b\303\274cher", /* UTF-8 already, as some have it */
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         expect_folder(names[i], names[i] + 1);
