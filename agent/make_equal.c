@@ -416,6 +416,7 @@ static void forget_values(struct merge_other *other)
     other->seen = NULL;
     other->metas = NULL;
     other->seen_count = other->meta_count = 0;
+    other->seen_capacity = other->meta_capacity = 0;
     merge_other_free(&values);
 }
 
