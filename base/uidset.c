@@ -249,31 +249,40 @@ static int malformed(const char *text, const char *at, const char *wrong)
                 *at ? text_quote(at, strlen(at), rest) : "its end", wrong);
 }
 
-int uidset_parse(struct uidset *set, const char *text, uint32_t highest, bool *single)
+static int parse(struct uidset *set, const char *text, uint32_t highest, struct uidset *singles)
 {
-    uidset_clear(set);
     const char *at = text;
-    for (;;) {
+    for (;; at++) {
+        const char *part = at;
         struct uid_range range;
         const char *wrong = parse_part(&at, highest, &range);
         if (!wrong && *at != ',' && *at != '\0')
             wrong = "only a comma may follow here";
-        if (wrong) {
-            uidset_clear(set);
+        if (wrong)
             return malformed(text, at, wrong);
-        }
         int rc = range.first ? splice(set, set->count, set->count, &range, 1) : ERR_OK;
-        if (rc) {
-            uidset_clear(set);
+        if (rc == ERR_OK && singles && strspn(part, "0123456789") == (size_t)(at - part))
+            rc = splice(singles, singles->count, singles->count, &range, 1);
+        if (rc || *at == '\0')
             return rc;
-        }
-        if (*at == '\0')
-            break;
-        at++;
+    }
+}
+
+int uidset_parse(struct uidset *set, const char *text, uint32_t highest, struct uidset *singles)
+{
+    uidset_clear(set);
+    if (singles)
+        uidset_clear(singles);
+    int rc = parse(set, text, highest, singles);
+    if (rc) {
+        uidset_clear(set);
+        if (singles)
+            uidset_clear(singles);
+        return rc;
     }
     normalise(set);
-    if (single)
-        *single = strspn(text, "0123456789") == strlen(text);
+    if (singles)
+        normalise(singles);
     return ERR_OK;
 }
 

@@ -38,10 +38,10 @@ bool uidset_next(const struct uidset *set, uint32_t uid, uint32_t *found);
 
 /* IMAP's text: "1:5,9,20:*", numbers without leading zeros, no spaces; replaces what `set` held.
  * `*` stands for `highest` (a mailbox's highest UID, 0 when empty: then a part with `*` names
- * nothing). Ranges may be given either way round. ERR_INVALID (the set is then empty) with a
- * message that shows what is wrong. `single`, if not NULL, is set to whether the text is one number
- * alone: callers then insist that it names a live message. */
-int uidset_parse(struct uidset *set, const char *text, uint32_t highest, bool *single);
+ * nothing). Ranges may be given either way round. ERR_INVALID (the sets are then empty) with a
+ * message that shows what is wrong. `singles`, if not NULL, gets the parts that are one number:
+ * callers insist that each names a live message, where a range may match nothing. */
+int uidset_parse(struct uidset *set, const char *text, uint32_t highest, struct uidset *singles);
 void uidset_print(const struct uidset *set, struct buf *out); /* "1:5,9"; "" when empty; no NUL */
 
 /* Canonical bytes, all varints: the count of ranges, then for each its first less the last of the

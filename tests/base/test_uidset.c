@@ -232,19 +232,26 @@ static void malformed_text_is_refused_and_the_message_shows_it(void **state)
     uidset_free(&set);
 }
 
-static void single_is_one_number_alone(void **state)
+static void singles_are_the_parts_that_are_one_number(void **state)
 {
     (void)state;
     struct uidset set = {0};
+    struct uidset singles = {0};
     static const struct {
-        const char *text;
-        bool single;
-    } cases[] = {{"7", true}, {"7:7", false}, {"7,7", false}, {"*", false}, {"7,8", false}};
+        const char *text, *singles;
+    } cases[] = {{"7", "7"},     {"7:7", ""},        {"7,7", "7"},    {"*", ""},
+                 {"7,8", "7:8"}, {"9,1:5,3", "3,9"}, {"1:5,20:*", ""}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        bool single = !cases[i].single;
-        assert_int_equal(uidset_parse(&set, cases[i].text, 9, &single), ERR_OK);
-        assert_int_equal(single, cases[i].single);
+        struct buf text = {0};
+        assert_int_equal(uidset_parse(&set, cases[i].text, 9, &singles), ERR_OK);
+        uidset_print(&singles, &text);
+        buf_u8(&text, 0);
+        assert_string_equal((const char *)text.data, cases[i].singles);
+        buf_free(&text);
     }
+    assert_int_equal(uidset_parse(&set, "4,x", 9, &singles), ERR_INVALID);
+    assert_int_equal(singles.count, 0);
+    uidset_free(&singles);
     uidset_free(&set);
 }
 
@@ -338,7 +345,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(imap_text_is_understood),
         cmocka_unit_test(star_names_nothing_in_an_empty_mailbox),
         cmocka_unit_test(malformed_text_is_refused_and_the_message_shows_it),
-        cmocka_unit_test(single_is_one_number_alone),
+        cmocka_unit_test(singles_are_the_parts_that_are_one_number),
         cmocka_unit_test(the_bytes_are_the_documented_ones),
         cmocka_unit_test(bytes_that_are_not_canonical_are_refused),
         cmocka_unit_test(more_uids_than_allowed_are_refused),

@@ -213,9 +213,11 @@ refused 3 flags INBOX 8 +one
 refused 3 flags INBOX 99 +one
 refused 2 flags INBOX 1 +one --frobnicate
 prints '' flags INBOX 90:99 +one
-prints '' flags INBOX 1,99 +beside
-ok list INBOX 1,99
-[ "$(column 1)" = 1 ] || die "of several UIDs those that are not there are passed over"
+refused 3 flags INBOX 1,99 +beside
+refused 3 flags INBOX 99,1:3 +beside
+refused 3 list INBOX 1,99
+refused 3 list INBOX 1,99 --at "$(position)"
+prints '' flags INBOX 1,90:99 +beside
 prints '' flags INBOX 1 -beside
 prints '' flags INBOX 1,2 '+\Seen' --as bob
 ok list INBOX 1:3 --as bob

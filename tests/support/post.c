@@ -20,12 +20,11 @@ struct deed {
 static int do_to_mailbox(struct mailbox *mailbox, const struct deed *deed)
 {
     struct uidset uids = {0};
-    bool single;
     if (deed->kind == APPEND) {
         struct append append = {.draft = deed->draft, .internal_date = 1000000};
         return mailbox_append(mailbox, &append, NULL);
     }
-    int rc = uidset_parse(&uids, deed->uids, mailbox_highest_uid(mailbox), &single);
+    int rc = uidset_parse(&uids, deed->uids, mailbox_highest_uid(mailbox), NULL);
     if (rc == ERR_OK && deed->kind == FLAG) {
         struct flag_change change = {.mode = FLAGS_ADD};
         rc = flags_add_list(&change.flags, deed->text);

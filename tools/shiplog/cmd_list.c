@@ -33,20 +33,36 @@ static const char *uids_wanted(const struct cli *cli)
     return cli->count > 1 ? cli->words[1] : "1:*";
 }
 
+/* Every UID that stands alone in the UIDSET is among the records, which are in its order. */
+static int insist(const char *mailbox, const struct uidset *singles, const struct record *records,
+                  size_t count)
+{
+    uint32_t uid = 0;
+    size_t at = 0;
+    while (uid < UINT32_MAX && uidset_next(singles, uid + 1, &uid)) {
+        while (at < count && records[at].uid < uid)
+            at++;
+        if (at == count || records[at].uid != uid)
+            return uids_none(mailbox, uid);
+    }
+    return ERR_OK;
+}
+
 static int list_then(struct cli *cli, const char *at, const char *user)
 {
     struct view *view;
     const struct record *records;
     struct uidset wanted = {0};
+    struct uidset singles = {0};
     size_t count;
-    size_t printed = 0;
-    bool single = false;
     int rc = cli_view(cli, cli->words[0], at, &view);
     if (rc)
         return rc;
     rc = view_records(view, user, &records, &count);
     if (rc == ERR_OK)
-        rc = uidset_parse(&wanted, uids_wanted(cli), count ? records[count - 1].uid : 0, &single);
+        rc = uidset_parse(&wanted, uids_wanted(cli), count ? records[count - 1].uid : 0, &singles);
+    if (rc == ERR_OK)
+        rc = insist(cli->words[0], &singles, records, count);
     for (size_t i = 0; rc == ERR_OK && i < count; i++) {
         struct bytes keywords;
         if (!uidset_contains(&wanted, records[i].uid))
@@ -54,10 +70,8 @@ static int list_then(struct cli *cli, const char *at, const char *user)
         rc = view_keywords(view, records[i].keywords, &keywords);
         if (rc == ERR_OK)
             print_record(cli->out, &records[i], keywords);
-        printed++;
     }
-    if (rc == ERR_OK && single && !printed)
-        rc = uids_none(cli->words[0], cli->words[1]);
+    uidset_free(&singles);
     uidset_free(&wanted);
     view_close(view);
     return rc;
@@ -70,7 +84,6 @@ struct listing {
     bool dead;   /* tombstones too */
     uint64_t id; /* of the mailbox; 0 before the first batch */
     struct uidset wanted;
-    bool single;
     uint32_t from; /* UIDs below it are done; 0: all is */
     struct record records[BATCH];
     size_t count;
@@ -108,7 +121,8 @@ static int open_listed(struct tx *tx, struct listing *work, struct mailbox **mai
         return rc;
     work->header = *mailbox_header(*mailbox);
     work->id = work->header.id;
-    return uids_parse(*mailbox, uids_wanted(work->cli), work->dead, &work->wanted, &work->single);
+    return uids_parse(*mailbox, work->cli->words[0], uids_wanted(work->cli), work->dead,
+                      &work->wanted);
 }
 
 static int next_batch(struct tx *tx, void *arg)
@@ -150,7 +164,6 @@ static int next_batch(struct tx *tx, void *arg)
 static int list_now(struct cli *cli, const char *user, bool dead)
 {
     struct listing *work = calloc(1, sizeof *work);
-    size_t printed = 0;
     int rc = ERR_OK;
     if (!work)
         return fail(ERR_NOMEM, "out of memory");
@@ -163,12 +176,9 @@ static int list_now(struct cli *cli, const char *user, bool dead)
         struct reader sets = reader_of(buf_view(&work->keywords));
         for (size_t i = 0; rc == ERR_OK && i < work->count; i++)
             print_record(cli->out, &work->records[i], read_bytes(&sets));
-        printed += work->count;
     }
     if (rc == ERR_OK && !work->proved)
         rc = view_prove(cli->store, work->id);
-    if (rc == ERR_OK && work->single && !printed)
-        rc = uids_none(cli->words[0], cli->words[1]);
     buf_free(&work->keywords);
     uidset_free(&work->wanted);
     free(work);

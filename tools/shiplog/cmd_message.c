@@ -144,7 +144,7 @@ static int find_now(struct tx *tx, void *arg)
     if (rc == ERR_OK)
         rc = mailbox_record(mailbox, work->uid, &record);
     if (rc == ERR_END || (rc == ERR_OK && !record_live(&record)))
-        return uids_none(work->cli->words[0], work->cli->words[1]);
+        return uids_none(work->cli->words[0], work->uid);
     work->guid = record.guid;
     struct content content;
     if (rc == ERR_OK)
@@ -165,7 +165,7 @@ static int find_then(struct cli *cli, const char *at, struct finding *work)
     while (rc == ERR_OK && i < count && records[i].uid != work->uid)
         i++;
     if (rc == ERR_OK && i == count)
-        rc = uids_none(cli->words[0], cli->words[1]);
+        rc = uids_none(cli->words[0], work->uid);
     if (rc == ERR_OK)
         work->guid = records[i].guid;
     view_close(view);

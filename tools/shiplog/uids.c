@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static int highest_live(struct mailbox *mailbox, uint32_t *highest)
@@ -24,21 +25,38 @@ static int highest_live(struct mailbox *mailbox, uint32_t *highest)
     return rc;
 }
 
-int uids_parse(struct mailbox *mailbox, const char *text, bool dead, struct uidset *uids,
-               bool *single)
+int uids_none(const char *mailbox, uint32_t uid)
 {
-    uint32_t highest = mailbox_highest_uid(mailbox);
-    if (!dead && strchr(text, '*')) {
-        int rc = highest_live(mailbox, &highest);
+    return fail(ERR_NOTFOUND, "%s: UID %" PRIu32 ": there is no such message", mailbox, uid);
+}
+
+static int insist(struct mailbox *mailbox, const char *name, const struct uidset *singles,
+                  bool dead)
+{
+    uint32_t uid = 0;
+    while (uid < UINT32_MAX && uidset_next(singles, uid + 1, &uid)) {
+        struct record record;
+        int rc = mailbox_record(mailbox, uid, &record);
+        if (rc == ERR_END || (rc == ERR_OK && !dead && !record_live(&record)))
+            return uids_none(name, uid);
         if (rc)
             return rc;
     }
-    return uidset_parse(uids, text, highest, single);
+    return ERR_OK;
 }
 
-int uids_none(const char *mailbox, const char *text)
+int uids_parse(struct mailbox *mailbox, const char *name, const char *text, bool dead,
+               struct uidset *uids)
 {
-    return fail(ERR_NOTFOUND, "%s: UID %s: there is no such message", mailbox, text);
+    struct uidset singles = {0};
+    uint32_t highest = mailbox_highest_uid(mailbox);
+    int rc = dead || !strchr(text, '*') ? ERR_OK : highest_live(mailbox, &highest);
+    if (rc == ERR_OK)
+        rc = uidset_parse(uids, text, highest, &singles);
+    if (rc == ERR_OK)
+        rc = insist(mailbox, name, &singles, dead);
+    uidset_free(&singles);
+    return rc;
 }
 
 struct commit {
@@ -55,12 +73,9 @@ static int settle(struct commit *commit, struct mailbox *mailbox)
 {
     struct uidset wanted = {0};
     const struct uid_work *work = commit->work;
-    bool single;
-    int rc = uids_parse(mailbox, work->uids, false, &wanted, &single);
+    int rc = uids_parse(mailbox, work->mailbox, work->uids, false, &wanted);
     if (rc == ERR_OK)
         rc = mailbox_select(mailbox, &wanted, &commit->wanted);
-    if (rc == ERR_OK && single && commit->wanted.count == 0)
-        rc = uids_none(work->mailbox, work->uids);
     commit->id = mailbox_header(mailbox)->id;
     uidset_free(&wanted);
     return rc;

@@ -4,12 +4,13 @@
 
 #include "tools/shiplog/cli.h"
 
-/* A UIDSET against this mailbox: `*` is its highest live UID (with `dead`: its highest ever).
- * *single: one number alone. */
-int uids_parse(struct mailbox *mailbox, const char *text, bool dead, struct uidset *uids,
-               bool *single);
+/* A UIDSET against the mailbox that is called `name`: `*` is its highest live UID (with `dead`: its
+ * highest ever). ERR_NOTFOUND: a part that is one UID names no live message (with `dead`: no
+ * record). */
+int uids_parse(struct mailbox *mailbox, const char *name, const char *text, bool dead,
+               struct uidset *uids);
 /* The error for a single UID that names no message. */
-int uids_none(const char *mailbox, const char *text);
+int uids_none(const char *mailbox, uint32_t uid);
 
 /* A change to the live messages that a UIDSET names. What it names is settled in the first commit:
  * messages that come in meanwhile, a copy's own among them, are not touched. */
@@ -22,8 +23,8 @@ struct uid_work {
     void (*done)(void *arg); /* after each commit; may be NULL */
     void *arg;
 };
-/* Commits about MAILBOX_COMMIT_RECORDS records at a time. ERR_NOTFOUND for a single UID that is not
- * live: nothing is changed then. */
+/* Commits about MAILBOX_COMMIT_RECORDS records at a time. ERR_NOTFOUND when a part of the
+ * set is a single UID that is not live: nothing is changed then. */
 int uids_change(struct cli *cli, const struct uid_work *work);
 
 #endif
