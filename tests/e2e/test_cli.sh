@@ -519,7 +519,8 @@ run 1 "${S[@]}" journal verify
 has "^archive/$file$TAB"
 ok log --since "$last"
 ok list INBOX
-prints '' check
+run 1 "${S[@]}" check
+has "^archive/$file$TAB"
 rm "$work/store/archive/$file"
 run 3 "${S[@]}" mailboxes --at "$((last - kept))"
 ok journal retain --entries none --bytes none --archive no --slot-bound none
