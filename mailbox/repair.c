@@ -1,5 +1,6 @@
 #include "mailbox/repair.h"
 
+#include "base/array.h"
 #include "base/err.h"
 #include "journal/archive.h"
 #include "journal/tables.h"
@@ -649,38 +650,81 @@ static int drop_unused(struct tx *tx, struct draft **drafts, size_t count)
     return rc;
 }
 
+/* Content of records that are replaced or go: a message may come back under another UID, with
+ * nobody else who refers to what it holds. */
+struct kept {
+    struct guid *guids;
+    size_t count;
+    size_t capacity;
+};
+
+static int keep_content(struct tx *tx, struct kept *kept, const struct guid *guid)
+{
+    struct guid *guids = array_room(kept->guids, kept->count, &kept->capacity, sizeof *guids);
+    if (!guids)
+        return ERR_NOMEM;
+    kept->guids = guids;
+    int rc = content_ref(tx->db, guid);
+    if (rc == ERR_OK)
+        guids[kept->count++] = *guid;
+    return rc;
+}
+
+static int leave_content(struct tx *tx, struct kept *kept)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < kept->count; i++)
+        rc = content_unref(tx->db, &kept->guids[i]);
+    return rc;
+}
+
+static int replace_record(struct tx *tx, struct box *box, const struct merge_record *record,
+                          struct kept *kept, uint64_t *added)
+{
+    struct record before;
+    struct record after = record->record;
+    int rc = keywords_intern(tx->db, record->keywords);
+    if (rc)
+        return rc;
+    after.keywords = keywords_hash(record->keywords);
+    rc = record_get(tx->db, box->header.number, after.uid, &before);
+    *added += record_live(&after) && (rc || !record_live(&before));
+    if (rc == ERR_END || rc == ERR_CORRUPT)
+        return apply_record(tx, box, NULL, &after);
+    if (rc == ERR_OK && !guid_equal(&before.guid, &after.guid))
+        rc = keep_content(tx, kept, &before.guid);
+    return rc ? rc : apply_record(tx, box, &before, &after);
+}
+
+static int remove_record(struct tx *tx, struct box *box, uint32_t uid, struct kept *kept)
+{
+    struct record before;
+    int rc = record_get(tx->db, box->header.number, uid, &before);
+    if (rc == ERR_CORRUPT)
+        return record_delete(tx->db, box->header.number, uid);
+    if (rc == ERR_OK)
+        rc = keep_content(tx, kept, &before.guid);
+    if (rc == ERR_OK)
+        rc = apply_record(tx, box, &before, NULL);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 /* Puts records and removes others under the box's own number. */
 static int put_records(struct tx *tx, struct box *box, const struct merge_other *other,
                        const struct uidset *gone, uint64_t *expunged)
 {
+    struct kept kept = {0};
     uint64_t live = box->header.messages;
     uint64_t added = 0;
-    struct record before;
-    uint32_t number = box->header.number;
     uint32_t uid;
     int rc = ERR_OK;
-    for (size_t i = 0; rc == ERR_OK && i < other->count; i++) {
-        struct record after = other->records[i].record;
-        rc = keywords_intern(tx->db, other->records[i].keywords);
-        if (rc)
-            break;
-        after.keywords = keywords_hash(other->records[i].keywords);
-        rc = record_get(tx->db, number, after.uid, &before);
-        added += record_live(&after) && (rc || !record_live(&before));
-        if (rc == ERR_OK)
-            rc = apply_record(tx, box, &before, &after);
-        else if (rc == ERR_END || rc == ERR_CORRUPT)
-            rc = apply_record(tx, box, NULL, &after);
-    }
-    for (uint32_t at = 1; rc == ERR_OK && at && gone && uidset_next(gone, at, &uid); at = uid + 1) {
-        rc = record_get(tx->db, number, uid, &before);
-        if (rc == ERR_OK)
-            rc = apply_record(tx, box, &before, NULL);
-        else if (rc == ERR_CORRUPT)
-            rc = record_delete(tx->db, number, uid);
-        else if (rc == ERR_END)
-            rc = ERR_OK;
-    }
+    for (size_t i = 0; rc == ERR_OK && i < other->count; i++)
+        rc = replace_record(tx, box, &other->records[i], &kept, &added);
+    for (uint32_t at = 1; rc == ERR_OK && at && gone && uidset_next(gone, at, &uid); at = uid + 1)
+        rc = remove_record(tx, box, uid, &kept);
+    if (rc == ERR_OK)
+        rc = leave_content(tx, &kept);
+    free(kept.guids);
     if (expunged)
         *expunged = live + added - box->header.messages;
     return rc;

@@ -191,8 +191,7 @@ static int sync_once(struct passing *work, enum sync_tier *tier)
 
 static void complain(void *arg, const char *where, const char *what)
 {
-    (void)arg;
-    printf("%s: %s\n", where, what);
+    printf("node %u: %s: %s\n", *(const unsigned *)arg, where, what);
 }
 
 static void prove(struct nodes *nodes, unsigned node)
@@ -201,12 +200,12 @@ static void prove(struct nodes *nodes, unsigned node)
     if (nodes->hurt[node])
         nodes_repair(nodes, node);
     nodes->hurt[node] = false;
-    MUST(nodes, check_store(store_of(nodes, node), false, complain, NULL, &wrong));
+    MUST(nodes, check_store(store_of(nodes, node), false, complain, &node, &wrong));
     nodes_check(nodes, wrong == 0, "the store is sound");
     /* A record that comes back from a replica that was behind is not what the journal says. */
     if (nodes->harmed)
         return;
-    MUST(nodes, check_journal(store_of(nodes, node), complain, NULL, &wrong));
+    MUST(nodes, check_journal(store_of(nodes, node), complain, &node, &wrong));
     nodes_check(nodes, wrong == 0, "the journal is sound");
 }
 
