@@ -479,7 +479,7 @@ static int trim_all(struct tx *tx, void *arg)
 {
     struct empty *work = arg;
     int rc = check_position(tx, work->from);
-    return rc ? rc : journal_trim(tx->db, UINT64_MAX, CUT_BATCH, &work->removed);
+    return rc ? rc : tx_trim(tx, UINT64_MAX, CUT_BATCH, &work->removed);
 }
 
 static const struct repair_mailbox *find_mailbox(const struct repair_reset *reset, uint64_t id)
@@ -730,6 +730,21 @@ static int put_records(struct tx *tx, struct box *box, const struct merge_other 
     return rc;
 }
 
+/* Tombstones are in no digest. Those of UIDs that the upstream never gave out are of a branch that
+ * was thrown away. */
+static int drop_beyond(struct tx *tx, struct box *box, uint32_t uidnext)
+{
+    struct record records[BATCH];
+    size_t count = BATCH;
+    int rc = ERR_OK;
+    while (rc == ERR_OK && count == BATCH && uidnext) {
+        rc = record_batch(tx->db, box->header.number, uidnext, records, BATCH, &count);
+        for (size_t i = 0; rc == ERR_OK && i < count; i++)
+            rc = apply_record(tx, box, &records[i], NULL);
+    }
+    return rc;
+}
+
 static int put_seen(struct tx *tx, struct header *header, const struct merge_seen *seen)
 {
     struct uidset before = {0};
@@ -854,6 +869,8 @@ static int apply(struct tx *tx, void *arg)
         rc = adopt_all(tx, change->drafts, change->draft_count);
     if (rc == ERR_OK)
         rc = put_records(tx, box, change->other, change->gone, change->expunged);
+    if (rc == ERR_OK)
+        rc = drop_beyond(tx, box, change->header.facts.uidnext);
     if (rc == ERR_OK)
         rc = put_values(tx, box, change);
     if (rc == ERR_OK)

@@ -4,6 +4,7 @@
 #include "base/times.h"
 #include "journal/archive.h"
 #include "mailbox/change.h"
+#include "mailbox/tx.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static int trim_some(struct tx *tx, void *arg)
 {
     struct cutting *cutting = arg;
     tx_frees_space(tx);
-    return journal_trim(tx_db(tx), cutting->walk.up_to, TRIM_BATCH, &cutting->removed);
+    return tx_trim(tx, cutting->walk.up_to, TRIM_BATCH, &cutting->removed);
 }
 
 static int trim(struct cutting *cutting)

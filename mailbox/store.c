@@ -288,6 +288,16 @@ int tx_flush(struct tx *tx)
     return flush_waiting(tx, true);
 }
 
+int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, uint64_t *removed)
+{
+    int rc = tx_flush(tx);
+    if (rc == ERR_OK && tx->bytes)
+        rc = journal_window_save(tx->db, &tx->window);
+    if (rc == ERR_OK)
+        rc = journal_trim(tx->db, up_to, most, removed);
+    return rc ? rc : journal_window(tx->db, &tx->window);
+}
+
 int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t previous,
                uint64_t digest, struct bytes body)
 {

@@ -69,6 +69,8 @@ int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t p
 
 /* What waits goes to the journal, as the end of a commit. */
 int tx_flush(struct tx *tx);
+/* journal_trim(), with what waits as part of the journal. */
+int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, uint64_t *removed);
 
 /* Saves headers, window and node. */
 int tx_finish(struct tx *tx);

@@ -209,6 +209,43 @@ static void window_is_cut_by_entries_bytes_and_age(void **state)
     assert_int_equal(post_check(place->store), 0);
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    static char piece[1 << 16];
+    size_t got;
+    FILE *in = fopen(from, "rbe");
+    FILE *out = fopen(to, "wbe");
+    assert_true(in && out);
+    while ((got = fread(piece, 1, sizeof piece, in)) > 0)
+        assert_int_equal(fwrite(piece, 1, got, out), got);
+    assert_int_equal(fclose(in), 0);
+    assert_int_equal(fclose(out), 0);
+}
+
+/* A restored data file is noticed by the first transaction that writes: its epoch's entry and what
+ * is trimmed with it are both in the window. */
+static void restored_store_is_trimmed_at_once(void **state)
+{
+    struct place *place = *state;
+    struct retained done;
+    char data[PATH_MAX], copy[PATH_MAX];
+    change(place, 50);
+    scratch_path(data, place->path, "data.mdb");
+    scratch_path(copy, place->path, "copy.mdb");
+    store_close(place->store);
+    copy_file(data, copy);
+    assert_int_equal(rename(copy, data), 0);
+    assert_int_equal(store_open(place->path, NULL, &place->store), ERR_OK);
+    struct journal_window before = window_of(place);
+    assert_int_equal(cut_to(place, 10, false, &done), ERR_OK);
+    struct journal_window after = window_of(place);
+    assert_int_equal(done.trimmed, before.entries + 1 - 10);
+    assert_int_equal(after.entries, 10);
+    assert_int_equal(after.last.modseq, before.last.modseq + 1);
+    assert_int_equal(post_check(place->store), 0);
+    is_proved(place);
+}
+
 static int put_slot(struct tx *tx, void *arg)
 {
     return slot_put(tx_db(tx), arg);
@@ -506,6 +543,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(policy_is_kept_in_the_store, open_place, close_place),
         cmocka_unit_test_setup_teardown(window_is_cut_by_entries_bytes_and_age, open_place,
                                         close_place),
+        cmocka_unit_test_setup_teardown(restored_store_is_trimmed_at_once, open_place, close_place),
         cmocka_unit_test_setup_teardown(slots_hold_the_window_up_to_the_bound, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(past_is_read_through_the_archive, open_place, close_place),
