@@ -110,6 +110,9 @@ struct db_copy {
     /* Works on the copy before anybody else sees it, in a transaction of the copy's; `file` is its
      * identity. */
     int (*prepare)(struct db_txn *copied, struct db_identity file, void *arg);
+    /* A folder of files that prepare() may make in the directory: it goes when the copy fails, and
+     * does not count where a copy was cut off. NULL: none. */
+    const char *folder;
     /* Told now and then how many of about how many bytes are done; NULL: nobody is. */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
     void *arg;

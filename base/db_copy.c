@@ -255,8 +255,14 @@ static int copy_to_file(struct db *db, int directory_fd, const char *path,
     return rc;
 }
 
-/* Nothing but what a copy that was cut off has left. */
-static int refuse_full_directory(int directory_fd, const char *directory)
+/* Nothing but what a copy that was cut off has left; a folder alone may be anybody's. */
+static bool is_left_over(int directory_fd, const char *name, const char *folder)
+{
+    return strcmp(name, COPY_FILE) == 0 || (folder && strcmp(name, folder) == 0 &&
+                                            faccessat(directory_fd, COPY_FILE, F_OK, 0) == 0);
+}
+
+static int refuse_full_directory(int directory_fd, const char *directory, const char *folder)
 {
     int fd = dup(directory_fd);
     DIR *list = fd < 0 ? NULL : fdopendir(fd);
@@ -271,13 +277,32 @@ static int refuse_full_directory(int directory_fd, const char *directory)
     rewinddir(list);
     while (rc == ERR_OK && (entry = readdir(list)))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-            strcmp(entry->d_name, COPY_FILE) != 0)
+            !is_left_over(directory_fd, entry->d_name, folder))
             rc = fail(ERR_EXISTS, "%s: not empty: a copy needs a directory of its own", directory);
     closedir(list);
     return rc;
 }
 
-static int open_target(const char *directory, bool *made, int *fd)
+/* Files in it, and no folders. */
+static int remove_folder(int directory_fd, const char *folder)
+{
+    struct dirent *entry;
+    int fd = openat(directory_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? ERR_OK : fail_errno("%s", folder);
+    DIR *list = fdopendir(fd);
+    if (!list) {
+        close(fd);
+        return fail_errno("%s", folder);
+    }
+    while ((entry = readdir(list)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            unlinkat(fd, entry->d_name, 0);
+    closedir(list);
+    return unlinkat(directory_fd, folder, AT_REMOVEDIR) == 0 ? ERR_OK : fail_errno("%s", folder);
+}
+
+static int open_target(const char *directory, const char *folder, bool *made, int *fd)
 {
     *made = mkdir(directory, 0750) == 0;
     if (!*made && errno != EEXIST)
@@ -290,7 +315,9 @@ static int open_target(const char *directory, bool *made, int *fd)
         return errno == EWOULDBLOCK ? fail(ERR_BUSY, "%s: another copy is being made", directory)
                                     : fail_errno("%s", directory);
     int rc = refuse_network(*fd, directory);
-    return rc ? rc : refuse_full_directory(*fd, directory);
+    if (rc == ERR_OK)
+        rc = refuse_full_directory(*fd, directory, folder);
+    return rc || !folder ? rc : remove_folder(*fd, folder);
 }
 
 static int sync_parent(int directory_fd, const char *directory)
@@ -316,6 +343,17 @@ static int publish(int directory_fd, const char *directory)
     return rc;
 }
 
+/* The file goes last: where it is, the folder is known to be a copy's. Returns what failed before.
+ */
+static int take_back(int directory_fd, const char *folder, int error)
+{
+    char why[512];
+    snprintf(why, sizeof why, "%s", err_message());
+    if (!folder || remove_folder(directory_fd, folder) == ERR_OK)
+        unlinkat(directory_fd, COPY_FILE, 0);
+    return fail(error, "%s", why);
+}
+
 int db_copy(struct db *db, const char *directory, const struct db_copy *copy)
 {
     char path[PATH_MAX];
@@ -323,13 +361,13 @@ int db_copy(struct db *db, const char *directory, const struct db_copy *copy)
     int fd = -1;
     if (snprintf(path, sizeof path, "%s/%s", directory, COPY_FILE) >= (int)sizeof path)
         return fail(ERR_INVALID, "%s: path too long", directory);
-    int rc = open_target(directory, &made, &fd);
+    int rc = open_target(directory, copy->folder, &made, &fd);
     if (rc == ERR_OK) {
         rc = copy_to_file(db, fd, path, copy, 0);
         if (rc == ERR_OK)
             rc = publish(fd, directory);
         if (rc)
-            unlinkat(fd, COPY_FILE, 0);
+            rc = take_back(fd, copy->folder, rc);
     }
     if (rc && made)
         rmdir(directory);

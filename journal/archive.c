@@ -78,8 +78,7 @@ void archive_close(struct archive *archive)
     free(archive);
 }
 
-/* Says which file it was. */
-static int in_file(const struct archive_name *name, int rc)
+int archive_in_file(const struct archive_name *name, int rc)
 {
     char text[ARCHIVE_NAME_SIZE];
     char why[400];
@@ -161,7 +160,7 @@ static int use_file(struct archive *archive, const struct archive_name *name)
         rc = load_index(file);
     if (rc)
         close_file(file);
-    return in_file(name, rc);
+    return archive_in_file(name, rc);
 }
 
 static int fetch_string(void *arg, uint32_t string, uint8_t out[ARCHIVE_STRING_SIZE])
@@ -204,7 +203,7 @@ static int use_block(struct archive *archive, uint32_t number, struct cached **o
     buf_reset(&cached->entries);
     int rc = unpack(file, number, cached);
     if (rc)
-        return in_file(&file->name, rc);
+        return archive_in_file(&file->name, rc);
     cached->file = file->name.base;
     cached->block = number;
     cached->count = file->blocks[number].entries;
@@ -220,7 +219,7 @@ static int give(const struct archive *archive, const struct cached *cached, uint
     struct bytes bytes = bytes_of(cached->entries.data + from, end - from);
     if (encoded)
         *encoded = bytes;
-    return in_file(&archive->file.name, entry_decode(bytes, entry));
+    return archive_in_file(&archive->file.name, entry_decode(bytes, entry));
 }
 
 /* The number of entries of a block at or below `modseq`. */
@@ -472,6 +471,12 @@ bool archive_reaches(const struct archive *archive, uint64_t modseq)
 {
     return archive->reached && archive->count && modseq > archive->run[0].base &&
            modseq <= archive->base.modseq;
+}
+
+const struct archive_name *archive_run(const struct archive *archive, size_t *count)
+{
+    *count = archive->count;
+    return archive->run;
 }
 
 uint64_t archive_oldest(const struct archive *archive)

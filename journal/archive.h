@@ -48,6 +48,18 @@ int archive_at_time(struct archive *archive, int64_t time, uint64_t *modseq);
 int archive_prove(struct archive *archive,
                   void (*report)(void *arg, const char *file, const char *what), void *arg);
 
+/* Copies the files that lead back from `base` to `archive/` of another store, which must not be
+ * there yet, and makes them durable. What is written when it fails is left. ERR_NOTFOUND: a file
+ * went meanwhile; ERR_EXISTS, ERR_FULL, ERR_IO, ERR_PERMISSION. */
+struct archive_copy {
+    int from; /* directories of the stores, open */
+    int to;
+    /* Told now and then how many of how many bytes are done; NULL: nobody is. */
+    void (*progress)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
+};
+int archive_copy(const struct archive_copy *copy, struct position base);
+
 /* Finds strings of ARCHIVE_STRING_SIZE bytes in an entry's body that do not deflate and are likely
  * to come again: appends the offset of each as a u32 to `offsets`, in ascending order, without
  * overlap. What a body means is the business of whoever wrote it. */

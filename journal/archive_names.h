@@ -16,4 +16,9 @@ void archive_name_print(const struct archive_name *name, char text[ARCHIVE_NAME_
  */
 int archive_names(int directory, struct archive_name **names, size_t *count);
 
+/* The run that archive_reach() found, in ascending order; the archive's. */
+const struct archive_name *archive_run(const struct archive *archive, size_t *count);
+/* Has the error say which file it was. Returns `rc`. */
+int archive_in_file(const struct archive_name *name, int rc);
+
 #endif

@@ -66,7 +66,7 @@ static int trimmed(const struct history *history, uint64_t modseq)
 {
     const char *gap = archive_gap(history->archive);
     return fail(ERR_TRIMMED, "modseq %llu: %s", (unsigned long long)modseq,
-                *gap ? gap : "the journal begins later");
+                *gap ? gap : "trimmed: the journal begins later");
 }
 
 static int get_archived(struct history *history, uint64_t modseq, struct entry *entry,
@@ -177,7 +177,7 @@ int history_at_time(struct history *history, struct db_txn *txn, int64_t time, u
     if (rc == ERR_OK)
         return history_round_down(history, txn, *modseq, modseq);
     const char *gap = archive_gap(history->archive);
-    return rc == ERR_END
-               ? fail(ERR_TRIMMED, "that time: %s", *gap ? gap : "the journal begins later")
-               : rc;
+    return rc == ERR_END ? fail(ERR_TRIMMED, "that time: %s",
+                                *gap ? gap : "trimmed: the journal begins later")
+                         : rc;
 }

@@ -109,7 +109,7 @@ int journal_holds(struct db_txn *txn, struct position position)
     if (position_equal(position, window.base))
         return ERR_OK;
     if (position.modseq < window.base.modseq)
-        return fail(ERR_TRIMMED, "modseq %llu: the journal begins behind %llu",
+        return fail(ERR_TRIMMED, "modseq %llu: trimmed: the journal begins behind %llu",
                     (unsigned long long)position.modseq, (unsigned long long)window.base.modseq);
     struct entry entry;
     rc = journal_get(txn, position.modseq, &entry, NULL);
@@ -161,7 +161,7 @@ static int refuse_trimmed(struct db_txn *txn, uint64_t after)
     if (rc)
         return rc;
     if (after < window.base.modseq)
-        return fail(ERR_TRIMMED, "modseq %llu: the journal begins behind %llu",
+        return fail(ERR_TRIMMED, "modseq %llu: trimmed: the journal begins behind %llu",
                     (unsigned long long)after, (unsigned long long)window.base.modseq);
     return ERR_OK;
 }
@@ -293,7 +293,7 @@ int journal_at_time(struct db_txn *txn, int64_t time, uint64_t *modseq)
     if (rc)
         return rc;
     if (time < window.base_time)
-        return fail(ERR_TRIMMED, "that time: the journal begins later");
+        return fail(ERR_TRIMMED, "that time: trimmed: the journal begins later");
     if (time >= window.last_time) {
         *modseq = window.last.modseq;
         return ERR_OK;
@@ -369,7 +369,7 @@ int journal_cut_back(struct db_txn *txn, uint64_t after, uint64_t most, uint64_t
     *removed = 0;
     int rc = journal_window(txn, &window);
     if (rc == ERR_OK && after < window.base.modseq)
-        rc = fail(ERR_TRIMMED, "modseq %llu: the journal begins behind %llu",
+        rc = fail(ERR_TRIMMED, "modseq %llu: trimmed: the journal begins behind %llu",
                   (unsigned long long)after, (unsigned long long)window.base.modseq);
     if (rc || window.last.modseq <= after)
         return rc;

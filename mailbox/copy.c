@@ -2,12 +2,15 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "journal/archive.h"
 #include "journal/slots.h"
 #include "mailbox/tx.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void name_slot(const struct store_copy *copy, char name[SLOT_NAME_SIZE])
 {
@@ -47,9 +50,37 @@ static int drop_slots(struct db_txn *copied)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+struct copying {
+    struct store *store;
+    struct store_copy *copy;
+    uint64_t pages; /* bytes of the data file's copy */
+};
+
+static void pass_archived(void *arg, uint64_t done, uint64_t total)
+{
+    const struct copying *work = arg;
+    if (work->copy->progress)
+        work->copy->progress(work->copy->arg, work->pages + done, work->pages + total);
+}
+
+/* Its past goes along: what led to the window of this very state. */
+static int bring_archive(struct copying *work, struct position base)
+{
+    struct archive_copy archive = {.from = db_directory_fd(store_db(work->store)),
+                                   .to = open(work->copy->directory, O_DIRECTORY | O_CLOEXEC),
+                                   .progress = pass_archived,
+                                   .arg = work};
+    if (archive.to < 0)
+        return fail_errno("%s", work->copy->directory);
+    int rc = archive_copy(&archive, base);
+    close(archive.to);
+    return rc;
+}
+
 static int become_another_node(struct db_txn *copied, struct db_identity file, void *arg)
 {
-    struct store_copy *copy = arg;
+    struct copying *work = arg;
+    struct store_copy *copy = work->copy;
     struct node node;
     struct journal_window window;
     int rc = node_load(copied, &node);
@@ -65,19 +96,26 @@ static int become_another_node(struct db_txn *copied, struct db_identity file, v
     node.master[0] = '\0';
     node.file = file;
     rc = node_save(copied, &node);
-    return rc ? rc : drop_slots(copied);
+    if (rc == ERR_OK)
+        rc = drop_slots(copied);
+    return rc ? rc : bring_archive(work, window.base);
 }
 
 static void pass_progress(void *arg, uint64_t done, uint64_t total)
 {
-    const struct store_copy *copy = arg;
-    if (copy->progress)
-        copy->progress(copy->arg, done, total);
+    struct copying *work = arg;
+    work->pages = done;
+    if (work->copy->progress)
+        work->copy->progress(work->copy->arg, done, total);
 }
 
 int store_copy(struct store *store, struct store_copy *copy)
 {
-    struct db_copy work = {.prepare = become_another_node, .progress = pass_progress, .arg = copy};
+    struct copying copying = {.store = store, .copy = copy};
+    struct db_copy work = {.prepare = become_another_node,
+                           .folder = ARCHIVE_DIRECTORY,
+                           .progress = pass_progress,
+                           .arg = &copying};
     copy->node_id = hash_random_id();
     copy->position = (struct position){0};
     int rc = store_maintain(store, hold, copy);

@@ -15,9 +15,10 @@ struct store_copy {
 };
 
 /* Makes a compacted copy as of one commit: another node of the same store, in the role of a
- * replica that has met no master yet and needs the tail only. A slot under its node id (16 hex
- * digits) keeps the window for it from before the copying begins. A copy that fails leaves neither
- * slot nor store; one that was killed leaves a slot, which can be dropped. As db_copy(). */
+ * replica that has met no master yet and needs the tail only. The archive's files that lead to its
+ * window go along. A slot under its node id (16 hex digits) keeps the window for it from before the
+ * copying begins. A copy that fails leaves neither slot nor store; one that was killed leaves a
+ * slot, which can be dropped. As db_copy(). */
 int store_copy(struct store *store, struct store_copy *copy);
 
 struct store_compact {

@@ -52,7 +52,7 @@ int undo_walk(struct tx *tx, const struct header *header, uint64_t since,
         }
         if (rc == ERR_END)
             rc = modseq <= tx->window.base.modseq
-                     ? fail(ERR_TRIMMED, "modseq %llu: the journal begins later",
+                     ? fail(ERR_TRIMMED, "modseq %llu: trimmed: the journal begins later",
                             (unsigned long long)since)
                      : fail(ERR_CORRUPT, "journal entry %llu is missing",
                             (unsigned long long)modseq);

@@ -1,7 +1,13 @@
 /* Base copies: what the copy is, what a failure leaves, what happens meanwhile. */
 #include "base/err.h"
+#include "base/times.h"
+#include "journal/archive.h"
 #include "journal/slots.h"
+#include "mailbox/check.h"
 #include "mailbox/copy.h"
+#include "mailbox/retain.h"
+#include "mailbox/role.h"
+#include "mailbox/view.h"
 #include "tests/support/faults.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
@@ -49,6 +55,48 @@ static int close_place(void **state)
     store_close(place->store);
     scratch_remove(place->root);
     return 0;
+}
+
+/* All but the newest `keep` entries leave the window. */
+static void cut_to(struct store *store, uint64_t keep, bool archive)
+{
+    struct retained done;
+    const struct cut cut = {.entries = keep,
+                            .bytes = UINT64_MAX,
+                            .before = INT64_MIN,
+                            .up_to = UINT64_MAX,
+                            .held_from = UINT64_MAX};
+    assert_int_equal(store_cut(store, &cut, archive, &done), ERR_OK);
+    assert_int_not_equal(done.trimmed, 0);
+}
+
+/* What looking at INBOX as it was after this entry says, and its digest. */
+static int look_back(struct store *store, uint64_t modseq, uint64_t *digest)
+{
+    struct owner owner = {.user = "owner"};
+    struct name name;
+    struct view *view;
+    assert_int_equal(name_parse("INBOX", 5, &owner, &name), ERR_OK);
+    int rc = view_open_at(store, &name, modseq, &view);
+    if (rc)
+        return rc;
+    *digest = header_digest(view_header(view));
+    view_close(view);
+    return ERR_OK;
+}
+
+static void complain(void *arg, const char *where, const char *what)
+{
+    (void)arg;
+    printf("%s: %s\n", where, what);
+}
+
+static void is_sound(struct store *store)
+{
+    uint64_t wrong;
+    assert_int_equal(post_check(store), 0);
+    assert_int_equal(check_journal(store, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 0);
 }
 
 static int get_slot(struct tx *tx, void *arg)
@@ -117,6 +165,84 @@ static void its_slot_holds_the_window_at_the_original_only(void **state)
     store_close(store);
 }
 
+static void what_was_archived_goes_along(void **state)
+{
+    struct place *place = *state;
+    struct store_copy copy;
+    struct post_facts facts;
+    assert_int_equal(post_facts(place->store, &facts), ERR_OK);
+    cut_to(place->store, 20, true);
+    cut_to(place->store, 10, true);
+    struct store *store = copied(place, &copy);
+    is_sound(store);
+    for (uint64_t modseq = facts.base.modseq + 2; modseq <= copy.position.modseq; modseq++) {
+        uint64_t there, here;
+        assert_int_equal(look_back(store, modseq, &there), ERR_OK);
+        assert_int_equal(look_back(place->store, modseq, &here), ERR_OK);
+        assert_int_equal(there, here);
+    }
+    /* It is the copy's own, and goes on there. */
+    assert_int_equal(post_append(place->store, "INBOX", 100, 5000), ERR_OK);
+    assert_int_equal(post_ship(place->store, store), ERR_OK);
+    cut_to(store, 5, true);
+    is_sound(store);
+    store_close(store);
+}
+
+static void what_was_trimmed_is_trimmed_in_the_copy(void **state)
+{
+    struct place *place = *state;
+    struct store_copy copy;
+    struct post_facts facts;
+    uint64_t digest;
+    cut_to(place->store, 10, false);
+    struct store *store = copied(place, &copy);
+    assert_int_equal(post_facts(store, &facts), ERR_OK);
+    assert_int_equal(look_back(store, facts.base.modseq, &digest), ERR_OK);
+    assert_int_equal(look_back(store, facts.base.modseq - 1, &digest), ERR_TRIMMED);
+    store_close(store);
+}
+
+static void an_archive_of_another_branch_stays_behind(void **state)
+{
+    struct place *place = *state;
+    struct store_copy copy;
+    char path[PATH_MAX];
+    cut_to(place->store, 10, true);
+    scratch_path(path, place->from, ARCHIVE_DIRECTORY "/00000000000000001000-00000000000000002000");
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    struct store *store = copied(place, &copy);
+    is_sound(store);
+    scratch_path(path, place->to, ARCHIVE_DIRECTORY "/00000000000000001000-00000000000000002000");
+    assert_int_equal(access(path, F_OK), -1);
+    store_close(store);
+}
+
+static void a_copy_can_be_the_master_when_the_original_is_gone(void **state)
+{
+    struct place *place = *state;
+    struct store_copy copy;
+    struct post_facts before, after;
+    uint64_t past, digest;
+    assert_int_equal(post_facts(place->store, &before), ERR_OK);
+    cut_to(place->store, 10, true);
+    assert_int_equal(look_back(place->store, 20, &past), ERR_OK);
+    struct store *store = copied(place, &copy);
+    assert_int_equal(post_append(store, "INBOX", 100, 5000), ERR_REFUSED);
+    assert_int_equal(store_promote(store, false), ERR_OK);
+    assert_int_equal(post_append(store, "INBOX", 100, 5000), ERR_OK);
+    assert_int_equal(post_facts(store, &after), ERR_OK);
+    assert_int_equal(after.node.role, ROLE_MASTER);
+    assert_int_equal(after.node.store_id, before.node.store_id);
+    assert_true(after.position.modseq > before.position.modseq);
+    assert_int_equal(look_back(store, 20, &digest), ERR_OK);
+    assert_int_equal(digest, past);
+    is_sound(store);
+    store_close(store);
+}
+
 static void only_an_empty_directory_is_taken(void **state)
 {
     struct place *place = *state;
@@ -141,6 +267,33 @@ static void only_an_empty_directory_is_taken(void **state)
     assert_int_equal(access(path, F_OK), -1);
     store_close(store);
     assert_int_equal(store_copy(place->store, &copy), ERR_EXISTS);
+}
+
+static void leave_half(const char *directory, const char *name)
+{
+    char path[PATH_MAX];
+    scratch_path(path, directory, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs("half a copy", file);
+    fclose(file);
+}
+
+static void an_archive_is_left_over_only_beside_half_a_copy(void **state)
+{
+    struct place *place = *state;
+    struct store_copy copy = {.directory = place->to};
+    char archive[PATH_MAX];
+    cut_to(place->store, 10, true);
+    assert_int_equal(mkdir(place->to, 0700), 0);
+    scratch_path(archive, place->to, ARCHIVE_DIRECTORY);
+    assert_int_equal(mkdir(archive, 0700), 0);
+    leave_half(archive, "00000000000000000000-00000000000000000040");
+    assert_int_equal(store_copy(place->store, &copy), ERR_EXISTS);
+    leave_half(place->to, "copying.mdb");
+    struct store *store = copied(place, &copy);
+    is_sound(store);
+    store_close(store);
 }
 
 /* After each failure: no store, no slot, no directory; and the original goes on. */
@@ -175,6 +328,7 @@ static void fail_each(struct place *place, unsigned kinds, int error)
 
 static void a_failed_copy_leaves_nothing_that_opens(void **state)
 {
+    cut_to(((struct place *)*state)->store, 10, true);
     fail_each(*state, FAULT_WRITE, ENOSPC);
     scratch_remove(((struct place *)*state)->to);
     fail_each(*state, FAULT_SYNC, EIO);
@@ -191,26 +345,51 @@ struct writer {
 static void *write_on(void *arg)
 {
     struct writer *writer = arg;
-    for (unsigned i = 0; writer->rc == ERR_OK && !writer->stop; i++)
+    struct retained done;
+    for (unsigned i = 0; writer->rc == ERR_OK && !writer->stop; i++) {
         writer->rc = post_append(writer->store, "INBOX", 1000 + i, 2000);
+        if (writer->rc == ERR_OK && i % 32 == 31)
+            writer->rc = store_retain(writer->store, times_now(), true, &done);
+    }
     return NULL;
 }
 
+static int keep_little(struct tx *tx, void *arg)
+{
+    const struct retention policy = {.entries = 5, .archive = true};
+    (void)arg;
+    return retention_save(tx_db(tx), &policy);
+}
+
+static int drop_slot(struct tx *tx, void *arg)
+{
+    const struct store_copy *copy = arg;
+    char name[SLOT_NAME_SIZE];
+    snprintf(name, sizeof name, "%016" PRIx64, copy->node_id);
+    return slot_drop(tx_db(tx), name);
+}
+
+/* The writer also cuts the window, as far as the copies' slots let it. */
 static void commits_go_on_while_a_copy_is_made(void **state)
 {
     struct place *place = *state;
     struct writer writer = {.store = place->store};
     pthread_t thread;
     struct post_facts there, here;
+    assert_int_equal(store_maintain(place->store, keep_little, NULL), ERR_OK);
     assert_int_equal(pthread_create(&thread, NULL, write_on, &writer), 0);
     for (unsigned i = 0; i < 5; i++) {
         struct store_copy copy;
         struct store *store = copied(place, &copy);
-        assert_int_equal(post_check(store), 0);
+        is_sound(store);
+        uint64_t digest;
+        assert_int_equal(look_back(store, 3, &digest), ERR_OK);
         assert_int_equal(post_ship(place->store, store), ERR_OK);
         store_close(store);
-        if (i < 4)
-            scratch_remove(place->to);
+        if (i == 4)
+            break;
+        scratch_remove(place->to);
+        assert_int_equal(store_maintain(place->store, drop_slot, &copy), ERR_OK);
     }
     writer.stop = true;
     pthread_join(thread, NULL);
@@ -230,6 +409,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_copy_is_a_replica_of_its_own_that_needs_the_tail_only,
                                         open_place, close_place),
         cmocka_unit_test_setup_teardown(its_slot_holds_the_window_at_the_original_only, open_place,
+                                        close_place),
+        cmocka_unit_test_setup_teardown(what_was_archived_goes_along, open_place, close_place),
+        cmocka_unit_test_setup_teardown(what_was_trimmed_is_trimmed_in_the_copy, open_place,
+                                        close_place),
+        cmocka_unit_test_setup_teardown(an_archive_of_another_branch_stays_behind, open_place,
+                                        close_place),
+        cmocka_unit_test_setup_teardown(a_copy_can_be_the_master_when_the_original_is_gone,
+                                        open_place, close_place),
+        cmocka_unit_test_setup_teardown(an_archive_is_left_over_only_beside_half_a_copy, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(only_an_empty_directory_is_taken, open_place, close_place),
         cmocka_unit_test_setup_teardown(a_failed_copy_leaves_nothing_that_opens, open_place,
