@@ -454,9 +454,8 @@ void station_following(struct station *station, const struct welcome *welcome)
             station->once->tier = SYNC_TAIL;
         station->once->sent += station->once->dry_run ? 0 : behind;
         /* Equal digests end it at once. */
-        if (station->once->dry_run)
-            station_caught_up(station);
-        else if (behind == 0 && welcome->digest == station->sink->sink.digest)
+        bool equal = behind == 0 && welcome->digest == station->sink->sink.digest;
+        if (station->once->dry_run || equal)
             station_caught_up(station);
         return;
     }

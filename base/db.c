@@ -5,6 +5,7 @@
 #include "base/lock.h"
 #include "base/pages.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -71,6 +72,7 @@ int fail_mdb(const struct db *db, int rc, const char *what)
 static int fail_txn(struct db_txn *txn, int rc, const char *what)
 {
     int code = fail_mdb(txn->db, rc, what);
+    assert(code != ERR_OK);
     if (code != ERR_END)
         txn->error = code;
     return code;
