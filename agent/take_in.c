@@ -29,7 +29,7 @@
 #include <string.h>
 
 #define PASSES_MOST 64u /* over a mailbox that changes meanwhile */
-#define TRIES_MOST 8u   /* to find where the branches parted */
+#define TRIES_MOST 8u   /* while the other end trims or expires */
 
 struct taking {
     struct store *store;
@@ -478,14 +478,19 @@ static int tell(struct taking *work, uint64_t id, const char *name,
 }
 
 /* The mark will say that the follower was taken in up to its position: it must not have gone on
- * meanwhile, as one that was promoted may. */
+ * meanwhile, as one that was promoted may. What it expired meanwhile came as if it had never been
+ * there, and the follower had not said yet that it forgets that much. */
 static int check_unmoved(struct mailbox_work *work)
 {
     struct mailbox_state_now now;
     int rc = ask_header(work->taking->follower, work->id, false, 0, &now);
-    return rc == ERR_OK && !position_equal(now.position, work->taking->theirs.last)
-               ? fail(ERR_REFUSED, "the replica has changed since its changes were looked for")
-               : rc;
+    if (rc)
+        return rc;
+    if (!position_equal(now.position, work->taking->theirs.last))
+        return fail(ERR_REFUSED, "the replica has changed since its changes were looked for");
+    return now.header.floor == work->other.header.floor
+               ? ERR_OK
+               : fail(ERR_AGAIN, "the replica has purged tombstones since they were asked for");
 }
 
 /* What the master has may have changed since it was looked at: then more is fetched. */
@@ -526,7 +531,7 @@ static void say_taken(struct taking *taking, uint64_t id)
     session->mark_count = 0;
 }
 
-static int take_mailbox(struct taking *taking, uint64_t id)
+static int take_mailbox_once(struct taking *taking, uint64_t id)
 {
     struct mailbox_work work = {.taking = taking, .id = id};
     struct merge_counts counts = {0};
@@ -554,6 +559,14 @@ static int take_mailbox(struct taking *taking, uint64_t id)
         rc = tell(taking, id, name, &counts);
     mailbox_work_free(&work);
     return rc == ERR_END ? ERR_OK : rc; /* it went meanwhile */
+}
+
+static int take_mailbox(struct taking *taking, uint64_t id)
+{
+    int rc = ERR_AGAIN;
+    for (unsigned tries = 0; rc == ERR_AGAIN && tries < TRIES_MOST; tries++)
+        rc = take_mailbox_once(taking, id);
+    return rc == ERR_AGAIN ? fail(ERR_BUSY, "%s", err_message()) : rc;
 }
 
 static int take_store_values(struct taking *taking)

@@ -2,6 +2,7 @@
 
 #include "agent/answer.h"
 #include "agent/fork.h"
+#include "agent/meanwhile.h"
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/check.h"
@@ -91,6 +92,18 @@ void nodes_change(struct nodes *nodes, unsigned node, struct dice *dice)
 }
 
 /* --- passes --- */
+
+/* In place of the agent's: what runs in two threads there comes out as if one had come after the
+ * other, and here the seed, not the machine, decides which. */
+int meanwhile(int (*own)(void *arg), void *own_arg, int (*asking)(void *arg), void *asking_arg)
+{
+    static bool own_first;
+    own_first = !own_first;
+    int early = own_first ? own(own_arg) : ERR_OK;
+    int rc = asking(asking_arg);
+    int late = own_first || rc ? ERR_OK : own(own_arg);
+    return rc ? rc : early ? early : late;
+}
 
 struct asked {
     struct store *store;
