@@ -1052,6 +1052,9 @@ static int merge_meta(struct merging *work, const struct merge_meta *theirs)
                  theirs->version.changed >= mine.version.changed;
     bool same = mine.state == theirs->state ? bytes_equal(mine.value, buf_view(&theirs->value))
                                             : mine.state != VALUE_SET && theirs->state != VALUE_SET;
+    /* That it was unset is news for a third node, even if it never was set here. */
+    if (mine.state == VALUE_NONE && !work->independent)
+        same = false;
     if (same || (changed && !later))
         return ERR_OK;
     rc = edit_begin(tx, work->box, ENTRY_META, &change);
