@@ -574,18 +574,18 @@ int times_parse_asctime(const char *text, uint64_t size, int64_t *time)
 static int64_t unit_of(const struct scan *word)
 {
     static const struct {
-        char letter[2];
+        char letter;
         char name[7];
         char names[8];
         int seconds;
-    } units[] = {{"s", "second", "seconds", 1},
-                 {"m", "minute", "minutes", 60},
-                 {"h", "hour", "hours", 3600},
-                 {"d", "day", "days", 86400},
-                 {"w", "week", "weeks", 604800}};
+    } units[] = {{'s', "second", "seconds", 1},
+                 {'m', "minute", "minutes", 60},
+                 {'h', "hour", "hours", 3600},
+                 {'d', "day", "days", 86400},
+                 {'w', "week", "weeks", 604800}};
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (is_word(word, units[i].letter) || is_word(word, units[i].name) ||
-            is_word(word, units[i].names))
+        bool letter = length_of(word) == 1 && *word->at == units[i].letter;
+        if (letter || is_word(word, units[i].name) || is_word(word, units[i].names))
             return units[i].seconds * TIMES_SECOND;
     }
     return 0;
@@ -612,11 +612,12 @@ static const char *parse_age(struct scan *s, bool ago, int64_t *age)
     int64_t unit = unit_of(&word);
     if (unit == 0)
         return "the unit is not s, m, h, d or w, or its name";
-    if (ago && peek(s) == ' ') {
+    if (ago) {
+        bool apart = peek(s) == ' ';
         take_spaces(s);
         word = take_word(s);
-        if (!is_word(&word, "ago"))
-            return "only \"ago\" may follow the unit";
+        if (!apart || !is_word(&word, "ago"))
+            return "\"ago\" must follow the unit";
     }
     if (!at_end(s))
         return "more follows than an age";

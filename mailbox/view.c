@@ -30,7 +30,8 @@ int when_parse(const char *text, struct when *when)
     when->is_age = times_parse_age(text, true, &when->time) == ERR_OK;
     if (when->is_age)
         return ERR_OK;
-    if (times_parse_rfc3339(text, &when->time) == ERR_OK)
+    /* A date alone might mean its first moment or its last. */
+    if (strchr(text, ':') && times_parse_rfc3339(text, &when->time) == ERR_OK)
         return ERR_OK;
     return fail(ERR_INVALID, "%s: not a modseq, a time (2026-11-23T10:00:00Z) or an age (10m ago)",
                 text);

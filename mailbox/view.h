@@ -8,8 +8,8 @@
 
 #include "mailbox/mailbox.h"
 
-/* A point in time as people write it: a modseq ("1234"), a time (base/times.h, RFC 3339) or an age
- * ("10m ago"). */
+/* A point in time as people write it: a modseq ("1234"), a time (base/times.h, RFC 3339; a date
+ * alone is none) or an age ("10m ago"). */
 struct when {
     bool is_modseq;
     bool is_age;

@@ -398,7 +398,7 @@ static void ages_are_parsed(void **state)
     check_age("0 Weeks", false, 0);
     check_age("10m ago", true, 600);
     check_age("2 days  ago", true, 172800);
-    check_age("10m", true, 600);
+    check_age("2 DAYS AGO", true, 172800);
     check_age("9223372036854s", false, INT64_C(9223372036854));
 }
 
@@ -417,6 +417,8 @@ static void malformed_ages_are_refused(void **state)
         "10m ",
         "10x",
         "10mo",
+        "10M",
+        "1D",
         "10 month",
         "10y",
         "10min",
@@ -434,12 +436,16 @@ static void malformed_ages_are_refused(void **state)
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
         int64_t age = 0;
-        if (times_parse_age(bad[i], true, &age) != ERR_INVALID)
+        if (times_parse_age(bad[i], true, &age) != ERR_INVALID ||
+            times_parse_age(bad[i], false, &age) != ERR_INVALID)
             fail_msg("accepted: %s", bad[i]);
     }
     int64_t age = 0;
     assert_int_equal(times_parse_age("10m ago", false, &age), ERR_INVALID);
     assert_string_equal(err_message(), "age \"10m ago\": more follows than an age");
+    assert_int_equal(times_parse_age("10m", true, &age), ERR_INVALID);
+    assert_string_equal(err_message(), "age \"10m\": \"ago\" must follow the unit");
+    assert_int_equal(times_parse_age("10M ago", true, &age), ERR_INVALID);
 }
 
 int main(int argc, char **argv)
