@@ -57,8 +57,8 @@ int node_load(struct db_txn *txn, struct node *node)
     struct reader in = reader_of(value);
     node->format = read_u32(&in);
     if (!in.failed && node->format > STORE_FORMAT)
-        return fail(ERR_NEWER, "the store has format %u; this program knows %u", node->format,
-                    STORE_FORMAT);
+        return fail(ERR_NEWER, "the store has format %u, of a newer version; this program knows %u",
+                    node->format, STORE_FORMAT);
     uint8_t role = read_u8(&in);
     uint8_t fence = read_u8(&in);
     uint8_t discard = read_u8(&in);

@@ -122,6 +122,48 @@ start a --store "$work/a" "${listen[@]}"
 address=$(sed -n 's/^listening //p' "$work/a.out")
 start b --store "$work/b" --follow "$address" --name second
 
+echo "- garbage sent to the port"
+# rubbish SCRIPT: what it writes is sent; prints what the agent answers, its end closes the connection.
+rubbish() {
+    timeout 30 bash -c "exec 3<>/dev/tcp/${address/://} && { $1; } >&3 && cat <&3" 2>/dev/null | tr -d '\0' || true
+}
+# answered REASON SCRIPT: the agent says why it closes; it logs the same.
+answered() {
+    rubbish "$2" | grep -q -a -F -- "$1" || die "no answer, or not $1: $2"
+}
+# A frame is size, CRC-32 and type before its payload. One that comes by and by is waited for a while; both wait beside the others.
+answered 'the follower is silent' "printf '\\x44\\0\\0\\0\\1'" &
+silent=$!
+answered 'the follower is silent' \
+    "printf '\\xff\\x0f\\0\\0aaaa\\1'; (for ((n = 0; n < 100; n++)); do printf x || break; sleep 0.2; done) & true" &
+slow=$!
+wait_equal
+"${B[@]}" digest >"$work/before"
+answered 'not a frame' 'head -c 100000 /dev/urandom'
+answered 'not a frame' "printf 'GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n'"
+answered 'CRC-32 does not match' "printf '\\4\\0\\0\\0aaaa\\1bbbb'"
+answered 'a frame of 4294967295 bytes' "printf '\\xff\\xff\\xff\\xff\\0\\0\\0\\0\\1'"
+refusals() { grep -c 'event=follower-refused peer="" reason="' "$work/a.log"; }
+before=$(refusals)
+for ((n = 0; n < 10; n++)); do
+    # Half a frame and the end; nothing and the end; noise from which it goes away without reading.
+    for script in "printf '\\xff\\0\\0\\0aaaa\\1half'; exec 3>&-" 'exec 3>&-' 'head -c 5000 /dev/urandom; exec 3>&-'; do
+        timeout 10 bash -c "exec 3<>/dev/tcp/${address/://} && { $script; } >&3" 2>/dev/null &
+    done
+done
+for ((waits = 0; waits < 400; waits++)); do
+    [ $(($(refusals) - before)) -lt 30 ] || break
+    sleep 0.05
+done
+[ $(($(refusals) - before)) -eq 30 ] || die "30 connections of rubbish, and not a line for each: $(($(refusals) - before))"
+"${B[@]}" digest | cmp -s - "$work/before" || die "rubbish changed a store"
+"${A[@]}" create 'After rubbish'
+wait_equal
+if ! wait "$silent" || ! wait "$slow"; then die "a connection that says too little stays"; fi
+grep -q -F 'reason="not a frame of this protocol"' "$work/a.log" || die "the reason is not logged"
+"${A[@]}" check
+"${B[@]}" check
+
 echo "- every byte"
 cd "$work"
 mkdir messages

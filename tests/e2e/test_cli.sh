@@ -124,6 +124,57 @@ refused 3 mailboxes --at 4000
 refused 2 mailboxes --at yesterday-ish
 refused 2 mailboxes --at
 
+echo "- every command's words"
+# wrong WORD…: as refused 2, with a look at the end at whether anything has changed.
+wrong() {
+    run 2 "${S[@]}" "$@"
+    [ "$(wc -l <"$err")" -eq 1 ] || die "not one line on stderr: $*"
+    grep -q '^shiplog: ' "$err" || die "an error without its prefix: $*"
+    [ ! -s "$out" ] || die "refused, but with output: $*"
+}
+ok digest
+cp "$out" unchanged
+# Its name, and how few and how many words it takes.
+while read -r command least most; do
+    words=()
+    for ((n = 0; n < least; n++)); do words+=(1); done
+    wrong "$command" "${words[@]}" --frobnicate
+    wrong "$command" --frobnicate "${words[@]}"
+    [ "$least" -eq 0 ] || wrong "$command" "${words[@]:1}"
+    [ "$most" != - ] || continue
+    for ((n = least; n <= most; n++)); do words+=(1); done
+    wrong "$command" "${words[@]}"
+done <<END
+$(tr ';' '\n' <<<'init 0 0;create 1 1;rename 2 2;delete 1 1;mailboxes 0 0;append 1 2;import 2 -;export 2 2;flags 3 -;expunge 2 2
+copy-messages 3 3;move 3 3;meta 1 4;expire 0 1;list 1 2;cat 2 2;log 0 1;diff 2 3;restore 1 1;journal 1 1;slots 0 2;digest 0 0;check 0 0
+sync 2 2;serve 0 0;status 0 0;wait 0 1;promote 0 0;demote 0 0;copy 1 1;compact 0 0')
+END
+for option in 'mailboxes --at' 'append INBOX --flags' 'append INBOX --date' 'export INBOX d --at' 'export INBOX d --format' \
+    'flags INBOX 1 +x --as' 'meta list --as' 'expire --older-than' 'list INBOX --at' 'list INBOX --as' 'cat INBOX 1 --at' 'log --since' \
+    'log --until' 'log --uid' 'log --kind' 'log --file' 'diff INBOX 1 --as' 'restore INBOX --at' 'restore INBOX --at 1 --into' \
+    'journal trim --keep' 'journal trim --before' 'journal archive --keep' 'journal retain --age' 'wait --replicas' 'wait --timeout' \
+    'demote --follow'; do
+    # shellcheck disable=SC2086
+    wrong $option
+done
+wrong restore INBOX
+wrong serve
+wrong log -x
+wrong log --since=1
+ok digest
+cmp -s "$out" unchanged || die "refused, but changed something"
+for words in mailboxes digest 'log --kind create' 'list INBOX'; do
+    # shellcheck disable=SC2086
+    ok --json $words
+    cp "$out" before
+    # shellcheck disable=SC2086
+    ok $words --json
+    cmp -s "$out" before || die "--json before and behind: $words"
+    # shellcheck disable=SC2086
+    run 0 "$bin/shiplog" --json -s "$work/store" $words
+    cmp -s "$out" before || die "--json before -s: $words"
+done
+
 echo "- append, cat"
 message one >m1
 message two >m2
@@ -148,6 +199,7 @@ done
 refused 3 cat INBOX 99
 refused 3 cat Nowhere 1
 refused 2 cat INBOX x
+refused 2 cat INBOX 0
 refused 2 cat INBOX 1:2
 head -c 3000000 /dev/urandom >big
 prints 7 append INBOX big
@@ -208,6 +260,15 @@ refused 2 flags INBOX 1 one +two
 refused 2 flags INBOX 1 '+\Recent'
 refused 2 flags INBOX 1 '\Nonsense'
 refused 2 flags INBOX 1 +
+refused 2 flags INBOX 1 -
+refused 2 flags INBOX 1 + x
+refused 2 flags INBOX 1 '+ x'
+refused 2 flags INBOX 1 ''
+refused 2 flags INBOX 1 '+\Nope'
+prints '' flags INBOX 1 ++plus
+ok list INBOX 1
+[ "$(column 3)" = '+plus,\Answered,\Draft,three,two' ] || die "one sign is taken off, the rest is the keyword"
+prints '' flags INBOX 1 -+plus
 refused 2 flags INBOX 1
 refused 3 flags INBOX 8 +one
 refused 3 flags INBOX 99 +one
@@ -312,8 +373,28 @@ refused 3 list INBOX
 refused 3 list INBOX --at 1
 refused 3 cat INBOX 99 --at "$point"
 refused 3 list INBOX --at 999999999
-refused 2 list INBOX --at ''
-ok list Gone --at '0s ago'
+# What may be read in two ways is not read at all: a length that is no age, the start or the end of a day, months or minutes.
+for at in '' tomorrow yesterday now 10m '2 days' '10 ago' '10M ago' '1D ago' '10 months ago' '1.5h ago' '1h30m ago' 2026-11-23 \
+    2026-11-23T10:00 2026-11-31T10:00:00Z -1 +1 '-1m ago' ' 1' '1 ' 0x1 1e3 99999999999999999999; do
+    wrong list INBOX --at "$at"
+done
+refused 2 list INBOX --at 2 days ago
+refused 3 list INBOX --at 0
+refused 3 list INBOX --at $(($(position) + 1))
+ok list INBOX 2 --at "$point"
+cp "$out" at
+for at in "0$point" "${time/T/ }" "${time/T/t}" "${time%Z}" "${time%Z}+00:00" "${time%Z}-00:00"; do
+    ok list INBOX 2 --at "$at"
+    cmp -s "$out" at || die "--at $at"
+done
+run 0 env TZ=XYZ-3 "${S[@]}" list INBOX 2 --at "$(date -u -d "$time + 3 hours" +%Y-%m-%dT%H:%M:%S.%6N)"
+cmp -s "$out" at || die "a time without a zone is local"
+ok list Gone 2
+cp "$out" now
+for at in '0s ago' '0 Weeks ago' 9999-12-31T23:59:59Z; do
+    ok list Gone 2 --at "$at"
+    cmp -s "$out" now || die "a time that is still to come is the present: $at"
+done
 prints '' mailboxes --at '52 weeks ago'
 ok rename Gone INBOX
 
@@ -341,17 +422,50 @@ refused 2 log --kind nonsense
 refused 2 log --uid x
 refused 3 log Nowhere
 refused 3 log --since 999999999
-"${S[@]}" log --since "$(position)" --follow >follow &
-follower=$!
-ok create Followed
-for ((n = 0; n < 100; n++)); do
-    ! grep -qs Followed follow || break
-    sleep 0.05
+{ "${S[@]}" log || [ $? -eq 141 ]; } | head -n 1 >/dev/null
+
+echo "- log, followed"
+# until_true COMMAND…: it becomes so, within 10 s.
+until_true() {
+    for ((tries = 0; tries < 200; tries++)); do
+        ! "$@" || return 0
+        sleep 0.05
+    done
+    return 1
+}
+gone() { ! kill -0 "$1" 2>/dev/null; }
+# follow [WORD…]: from the last entry on, with what is printed in the file follow.
+follow() {
+    : >follow
+    "${S[@]}" "$@" log --since "$(position)" --follow >follow &
+    follower=$!
+    until_true test -s follow || die "the last entry is not shown"
+}
+for signal in TERM INT; do
+    # A script's background commands ignore SIGINT, and so do their children: unless it has job control.
+    set -m
+    follow
+    set +m
+    ok create "Followed/$signal"
+    until_true grep -q "create${TAB}Followed/$signal" follow || die "what another process commits is not shown"
+    [ "$(wc -l <follow)" -eq 2 ] || die "an entry that is new, a line more"
+    kill -"$signal" "$follower"
+    until_true gone "$follower" || die "SIG$signal does not end it"
+    wait "$follower" 2>/dev/null || true
 done
+follow --json
+ok create Followed/json
+until_true grep -q '"kind":"create","mailbox":"Followed/json"' follow || die "--follow --json"
 kill "$follower"
 wait "$follower" 2>/dev/null || true
-grep -q "create${TAB}Followed" follow || die "--follow"
-{ "${S[@]}" log || [ $? -eq 141 ]; } | head -n 1 >/dev/null
+# A reader that goes away, while nothing is written.
+mkfifo pipe
+"${S[@]}" log --follow >pipe &
+follower=$!
+head -n 1 pipe >/dev/null
+until_true gone "$follower" || die "it goes on although nobody reads"
+wait "$follower" 2>/dev/null || true
+refused 2 log --follow --file "$work/file"
 
 echo "- import, export"
 ok create Out
@@ -517,11 +631,12 @@ run 5 "${S[@]}" log
 grep -q "$file" "$err" || die "the damaged file is not named"
 run 1 "${S[@]}" journal verify
 has "^archive/$file$TAB"
-ok log --since "$last"
-ok list INBOX
 run 1 "${S[@]}" check
 has "^archive/$file$TAB"
+ok log --since "$last"
+ok list INBOX
 rm "$work/store/archive/$file"
+prints '' check
 run 3 "${S[@]}" mailboxes --at "$((last - kept))"
 ok journal retain --entries none --bytes none --archive no --slot-bound none
 ok digest

@@ -123,6 +123,16 @@ int cli_number(const char *text, uint64_t most, uint64_t *number)
                : fail(ERR_INVALID, "%s: more than %llu", text, (unsigned long long)most);
 }
 
+int cli_uid(const char *text, uint32_t *uid)
+{
+    uint64_t number;
+    int rc = cli_number(text, UINT32_MAX, &number);
+    if (rc == ERR_OK && number == 0)
+        rc = fail(ERR_INVALID, "%s: not a UID", text);
+    *uid = rc ? 0 : (uint32_t)number;
+    return rc;
+}
+
 int cli_name(const struct cli *cli, const char *text, struct name *name)
 {
     return name_parse(text, strlen(text), &cli->owner, name);

@@ -68,6 +68,7 @@ int cli_view(struct cli *cli, const char *text, const char *at, struct view **vi
 int cli_prove(struct cli *cli, const char *mailbox, int rc);
 int cli_when(struct cli *cli, const char *text, uint64_t *modseq);
 int cli_number(const char *text, uint64_t most, uint64_t *number); /* ERR_INVALID */
+int cli_uid(const char *text, uint32_t *uid);                      /* likewise; 0 is none */
 /* Prints something that a check found wrong; `arg` is the cli. */
 void cli_report(void *arg, const char *where, const char *what);
 

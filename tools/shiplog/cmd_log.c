@@ -420,11 +420,7 @@ static int bounds(struct logging *log, const char *since, const char *until)
 static int filters(struct logging *log, const char *uid, const char *kind)
 {
     struct cli *cli = log->cli;
-    uint64_t number = 0;
-    int rc = uid ? cli_number(uid, UINT32_MAX, &number) : ERR_OK;
-    if (rc == ERR_OK && uid && !number)
-        rc = fail(ERR_INVALID, "log: --uid: 0 is no UID");
-    log->uid = (uint32_t)number;
+    int rc = uid ? cli_uid(uid, &log->uid) : ERR_OK;
     log->by_kind = kind;
     if (rc == ERR_OK && kind && !entry_kind_parse(kind, &log->kind))
         rc = fail(ERR_INVALID, "log: %s: no such kind of entry", kind);

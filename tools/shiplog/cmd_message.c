@@ -177,13 +177,11 @@ int cmd_cat(struct cli *cli)
     struct option options[] = {{"--at", true, NULL}};
     struct finding work = {.cli = cli};
     struct content_reader *reader;
-    uint64_t uid;
     int rc = cli_options(cli, options, 1);
     if (rc == ERR_OK)
-        rc = cli_number(cli->words[1], UINT32_MAX, &uid);
+        rc = cli_uid(cli->words[1], &work.uid);
     if (rc)
         return rc;
-    work.uid = (uint32_t)uid;
     rc = options[0].value ? find_then(cli, options[0].value, &work)
                           : cli_prove(cli, cli->words[0], store_read(cli->store, find_now, &work));
     if (rc == ERR_OK)
