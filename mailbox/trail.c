@@ -15,6 +15,7 @@ struct trail {
     struct store *store; /* NULL: a file */
     struct history *history;
     int file;
+    const char *path;   /* of the file, the caller's */
     bool ended;         /* all of the file was read */
     bool chained;       /* there was an entry before */
     uint64_t chain;     /* of that one */
@@ -54,6 +55,7 @@ int trail_open_file(const char *path, struct trail **out)
         return fail(ERR_NOMEM, "out of memory");
     }
     trail->file = file;
+    trail->path = path;
     *out = trail;
     return ERR_OK;
 }
@@ -106,7 +108,7 @@ int trail_seek(struct trail *trail, uint64_t after)
         return ERR_OK;
     trail->ended = false;
     trail->chained = false;
-    return lseek(trail->file, 0, SEEK_SET) < 0 ? fail_errno("a file of entries") : ERR_OK;
+    return lseek(trail->file, 0, SEEK_SET) < 0 ? fail_errno("%s", trail->path) : ERR_OK;
 }
 
 static int copy_some(struct tx *tx, void *arg)
@@ -138,7 +140,7 @@ static int read_some(struct trail *trail)
     while (got < 0 && errno == EINTR);
     trail->entries.size = left + (got > 0 ? (size_t)got : 0);
     trail->ended = got == 0;
-    return got < 0 ? fail_errno("a file of entries") : ERR_OK;
+    return got < 0 ? fail_errno("%s", trail->path) : ERR_OK;
 }
 
 /* What is left, at least an entry. */
@@ -156,7 +158,7 @@ static int fetch(struct trail *trail, struct bytes *left)
         if (trail->ended && left->size == 0)
             return ERR_END;
         if (trail->ended || left->size >= ENTRY_MAX_SIZE)
-            return fail(ERR_CORRUPT, "a file of entries: behind modseq %llu it is damaged",
+            return fail(ERR_CORRUPT, "%s: no entry of a journal behind modseq %llu", trail->path,
                         (unsigned long long)trail->after);
         rc = read_some(trail);
         *left = buf_view(&trail->entries);
@@ -177,10 +179,9 @@ static int check(struct trail *trail, struct bytes encoded, struct entry *entry)
     trail->chained = true;
     trail->chain = entry->chain;
     trail->after = entry->modseq;
-    return follows
-               ? ERR_OK
-               : fail(ERR_CORRUPT, "a file of entries: modseq %llu does not follow the one before",
-                      (unsigned long long)entry->modseq);
+    return follows ? ERR_OK
+                   : fail(ERR_CORRUPT, "%s: modseq %llu does not follow the one before",
+                          trail->path, (unsigned long long)entry->modseq);
 }
 
 int trail_next(struct trail *trail, struct entry *entry, size_t *size)

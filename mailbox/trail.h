@@ -15,7 +15,7 @@ struct trail;
 /* Of the store's journal, from its oldest entry on. */
 int trail_open(struct store *store, struct trail **trail);
 /* Of a file of encoded entries, one behind another, each chained to the one before, as a journal's
- * tail that was set aside. ERR_NOTFOUND, ERR_IO. */
+ * tail that was set aside. `path` must outlive the trail. ERR_NOTFOUND, ERR_IO. */
 int trail_open_file(const char *path, struct trail **trail);
 void trail_close(struct trail *trail); /* NULL is fine */
 

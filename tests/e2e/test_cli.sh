@@ -117,8 +117,18 @@ prints '' rename Own Mine
 refused 3 rename Own Mine
 refused 4 rename Mine INBOX
 refused 4 rename Mine '~bob/Mine'
+id=id:$("${S[@]}" mailboxes | grep ^Mine | cut -f 2)
+prints '' rename "$id" Own
+prints '' rename "$id" Mine
+refused 2 rename Mine "$id"
+refused 2 create id:0123456789abcdef
+refused 3 rename id:0123456789abcdef Other
+refused 3 import id:0123456789abcdef "$work/file"
+refused 3 delete id:0123456789abcdef
 prints '' delete Mine
 refused 3 delete Mine
+refused 3 rename "$id" Mine
+refused 3 import "$id" "$work/file"
 ok mailboxes --at 4
 refused 3 mailboxes --at 4000
 refused 2 mailboxes --at yesterday-ish
@@ -406,6 +416,8 @@ ok log Copies --kind append --uid 2
 [ "$(column 5-9)" = "append${TAB}Copies${TAB}2${TAB}-${TAB}Zed,\\Flagged,\\Seen,alpha" ] || die "an append in the log"
 ok log --kind rename
 [ "$(column 6,8,9)" = "Mine${TAB}Own${TAB}Mine
+Own${TAB}Mine${TAB}Own
+Mine${TAB}Own${TAB}Mine
 Gone${TAB}INBOX${TAB}Gone
 INBOX${TAB}Gone${TAB}INBOX" ] || die "renames in the log"
 ok log Gone
@@ -466,6 +478,9 @@ head -n 1 pipe >/dev/null
 until_true gone "$follower" || die "it goes on although nobody reads"
 wait "$follower" 2>/dev/null || true
 refused 2 log --follow --file "$work/file"
+refused 5 log --file "$work/file"
+grep -q -F "$work/file: " "$err" || die "the file is not named"
+refused 3 log --file "$work/nofile"
 
 echo "- import, export"
 ok create Out

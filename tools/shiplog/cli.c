@@ -133,11 +133,6 @@ int cli_uid(const char *text, uint32_t *uid)
     return rc;
 }
 
-int cli_name(const struct cli *cli, const char *text, struct name *name)
-{
-    return name_parse(text, strlen(text), &cli->owner, name);
-}
-
 void cli_print_name(const struct cli *cli, const struct name *name, char out[NAME_TEXT_SIZE])
 {
     name_print(name, &cli->owner, out);
@@ -154,6 +149,15 @@ bool cli_parse_id(const char *text, uint64_t *id)
     return true;
 }
 
+/* A mailbox with the name of an id could never be found by it. */
+int cli_name(const struct cli *cli, const char *text, struct name *name)
+{
+    uint64_t id;
+    return cli_parse_id(text, &id)
+               ? fail(ERR_INVALID, "mailbox name \"%s\": that is what an id looks like", text)
+               : name_parse(text, strlen(text), &cli->owner, name);
+}
+
 int cli_open(struct tx *tx, const struct cli *cli, const char *text, const char *user,
              struct mailbox **mailbox)
 {
@@ -163,6 +167,21 @@ int cli_open(struct tx *tx, const struct cli *cli, const char *text, const char 
         return mailbox_open_id(tx, id, user, mailbox);
     int rc = cli_name(cli, text, &name);
     return rc ? rc : mailbox_open(tx, &name, user, mailbox);
+}
+
+int cli_name_of(struct tx *tx, const struct cli *cli, const char *text, struct name *name)
+{
+    struct mailbox *mailbox;
+    uint64_t id;
+    if (!cli_parse_id(text, &id))
+        return cli_name(cli, text, name);
+    int rc = mailbox_open_id(tx, id, NULL, &mailbox);
+    if (rc)
+        return rc;
+    *name = mailbox_header(mailbox)->facts.name;
+    return mailbox_header(mailbox)->facts.state == MAILBOX_LIVE
+               ? ERR_OK
+               : fail(ERR_NOTFOUND, "mailbox %s: it is deleted", text);
 }
 
 int cli_mailbox_id(struct cli *cli, const char *text, uint64_t modseq, uint64_t *id)

@@ -52,8 +52,10 @@ extern const size_t command_count;
 int cli_options(struct cli *cli, struct option *options, size_t count);
 int cli_usage(const struct cli *cli);
 
-bool cli_parse_id(const char *text, uint64_t *id); /* whether it is id:HEX */
-int cli_name(const struct cli *cli, const char *text, struct name *name);
+bool cli_parse_id(const char *text, uint64_t *id);                        /* whether it is id:HEX */
+int cli_name(const struct cli *cli, const char *text, struct name *name); /* not id:HEX */
+/* What is written as a name, or the name of the live mailbox id:HEX. ERR_NOTFOUND. */
+int cli_name_of(struct tx *tx, const struct cli *cli, const char *text, struct name *name);
 /* A mailbox by name or id:HEX as of a modseq (0: now). ERR_NOTFOUND. */
 int cli_mailbox_id(struct cli *cli, const char *text, uint64_t modseq, uint64_t *id);
 /* In a transaction: a live mailbox by name, or any by id:HEX, as a user (NULL: its owner). */

@@ -152,6 +152,12 @@ static int find_paths(const struct import *import)
     return ERR_OK;
 }
 
+static int find_name(struct tx *tx, void *arg)
+{
+    struct import *import = arg;
+    return cli_name_of(tx, import->cli, import->cli->words[0], &import->name);
+}
+
 int cmd_import(struct cli *cli)
 {
     struct option options[] = {{"--keep-uids", false, NULL}};
@@ -161,7 +167,7 @@ int cmd_import(struct cli *cli)
     uint64_t failed = 0;
     int rc = cli_options(cli, options, 1);
     if (rc == ERR_OK)
-        rc = cli_name(cli, cli->words[0], &import.name);
+        rc = store_read(cli->store, find_name, &import);
     if (rc)
         return rc;
     import.keep_uids = options[0].value;

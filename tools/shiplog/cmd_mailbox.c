@@ -21,7 +21,8 @@ static int do_create(struct tx *tx, void *arg)
 static int do_rename(struct tx *tx, void *arg)
 {
     struct names *names = arg;
-    return mailbox_rename(tx, &names->from, &names->to);
+    int rc = cli_name_of(tx, names->cli, names->cli->words[0], &names->from);
+    return rc ? rc : mailbox_rename(tx, &names->from, &names->to);
 }
 
 static int do_delete(struct tx *tx, void *arg)
@@ -36,9 +37,9 @@ static int change_names(struct cli *cli, int (*change)(struct tx *, void *))
 {
     struct names names = {.cli = cli};
     int rc = cli_options(cli, NULL, 0);
-    if (rc == ERR_OK && change != do_delete)
+    if (rc == ERR_OK && change == do_create)
         rc = cli_name(cli, cli->words[0], &names.from);
-    if (rc == ERR_OK && cli->count == 2)
+    if (rc == ERR_OK && change == do_rename)
         rc = cli_name(cli, cli->words[1], &names.to);
     return rc ? rc : store_commit(cli->store, change, &names, NULL);
 }
