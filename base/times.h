@@ -32,10 +32,10 @@ int times_parse_rfc5322(const char *text, uint64_t size, int64_t *time);
  * so that a sentence in a message is no date. */
 int times_parse_asctime(const char *text, uint64_t size, int64_t *time);
 
-/* An age: "10m", "2 days", "36h", "1w", "90 s"; units s, m, h, d, w (not M: minutes for some, months
- * for others) and their English names, singular or plural, in any case; whole numbers. With `ago`
- * a trailing " ago" is required, without it refused. In microseconds. ERR_INVALID with a message;
- * overflow too. */
+/* An age: "10m", "2 days", "36h", "1w", "90 s"; units s, m, h, d, w (not M: minutes for some,
+ * months for others) and their English names, singular or plural, in any case; whole numbers. With
+ * `ago` a trailing " ago" is required, without it refused. In microseconds. ERR_INVALID with a
+ * message; overflow too. */
 int times_parse_age(const char *text, bool ago, int64_t *age);
 
 #endif

@@ -39,7 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_time(time);
     if (times_parse_asctime((const char *)data, size, &time) == ERR_OK)
         check_time(time);
-    if (times_parse_age(text, true, &time) == ERR_OK || times_parse_age(text, false, &time) == ERR_OK)
+    if (times_parse_age(text, true, &time) == ERR_OK ||
+        times_parse_age(text, false, &time) == ERR_OK)
         check(time >= 0);
     free(text);
     return 0;
