@@ -593,6 +593,15 @@ static int take_store_values(struct taking *taking)
     return rc;
 }
 
+static int discard_mailbox(struct taking *taking, uint64_t id)
+{
+    struct mailbox_state_now now = {0};
+    int rc = ask_header(taking->follower, id, false, 0, &now);
+    return rc && rc != ERR_END ? rc
+                               : merge_discard(taking->store, &taking->session, id,
+                                               rc ? 0 : now.header.facts.uidvalidity);
+}
+
 /* Those that the master has, too, come first: they may leave names that new ones take. */
 static int take_all(struct taking *work, bool existing)
 {
@@ -603,7 +612,7 @@ static int take_all(struct taking *work, bool existing)
         if (rc || own.exists != existing)
             continue;
         if (work->theirs.discard && !work->session.heal_only)
-            rc = merge_discard(work->store, &work->session, own.id);
+            rc = discard_mailbox(work, own.id);
         else
             rc = take_mailbox(work, own.id);
     }

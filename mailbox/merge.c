@@ -1266,6 +1266,7 @@ int merge_mailbox(struct store *store, struct merge_session *session,
 struct discarding {
     struct merge_session *session;
     uint64_t mailbox;
+    uint32_t uidvalidity; /* the replica's */
 };
 
 static int discard(struct tx *tx, void *arg)
@@ -1282,6 +1283,8 @@ static int discard(struct tx *tx, void *arg)
         rc = edit_begin(tx, box, ENTRY_HEADER, &change);
         if (rc == ERR_OK) {
             uint32_t highest = tx->node.last_uidvalidity;
+            if (highest < work->uidvalidity)
+                highest = work->uidvalidity;
             change->after.uidvalidity = highest < UINT32_MAX ? highest + 1 : highest;
             rc = edit_finish(tx, box, change, true);
         }
@@ -1291,9 +1294,10 @@ static int discard(struct tx *tx, void *arg)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-int merge_discard(struct store *store, struct merge_session *session, uint64_t mailbox)
+int merge_discard(struct store *store, struct merge_session *session, uint64_t mailbox,
+                  uint32_t uidvalidity)
 {
-    struct discarding work = {.session = session, .mailbox = mailbox};
+    struct discarding work = {.session = session, .mailbox = mailbox, .uidvalidity = uidvalidity};
     return session->dry_run ? ERR_OK : store_commit(store, discard, &work, NULL);
 }
 

@@ -113,8 +113,10 @@ int merge_mailbox(struct store *store, struct merge_session *session,
                   struct draft **drafts, size_t draft_count, struct merge_counts *counts,
                   char name[NAME_TEXT_SIZE], struct uidset *unknown);
 /* Instead: what the replica did to this mailbox is thrown away. Its clients may have seen what the
- * master's never will, so UIDVALIDITY is raised. */
-int merge_discard(struct store *store, struct merge_session *session, uint64_t mailbox);
+ * master's never will, so UIDVALIDITY is raised, above the replica's as well: it may have been
+ * raised there when something was thrown away before. */
+int merge_discard(struct store *store, struct merge_session *session, uint64_t mailbox,
+                  uint32_t uidvalidity);
 /* The last step: a mark for the whole store, when anything was taken in. */
 int merge_finish(struct store *store, struct merge_session *session);
 

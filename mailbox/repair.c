@@ -194,8 +194,9 @@ static int stop_at(struct tx *tx, uint64_t mailbox, uint64_t modseq, uint64_t ch
     return stop_put(tx->db, &now);
 }
 
-/* The mailbox waits, and nothing is in it. */
-static int stop_empty(struct tx *tx, uint64_t mailbox, const char *reason)
+/* The mailbox waits, and nothing is in it. `forgotten`: what clients were told that cannot be known
+ * of it. */
+static int stop_empty(struct tx *tx, uint64_t mailbox, uint64_t forgotten, const char *reason)
 {
     struct stop stop;
     int rc = stop_get(tx->db, mailbox, &stop);
@@ -203,7 +204,8 @@ static int stop_empty(struct tx *tx, uint64_t mailbox, const char *reason)
         rc = leave(tx, stop.aside);
     if (rc && rc != ERR_END)
         return rc;
-    stop = (struct stop){.mailbox = mailbox, .modseq = 1, .state = STOP_WAITING};
+    stop =
+        (struct stop){.mailbox = mailbox, .modseq = 1, .state = STOP_WAITING, .as_of = forgotten};
     snprintf(stop.reason, sizeof stop.reason, "%s", reason);
     return stop_put(tx->db, &stop);
 }
@@ -361,16 +363,31 @@ static int open_changed(struct tx *tx, const struct rewind *work)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+/* What a client was told that cannot be known of a mailbox that goes, and may come again. */
+static int find_forgotten(struct tx *tx, const struct header *header, uint64_t *forgotten)
+{
+    struct stop stop;
+    int rc = stop_get(tx->db, header->id, &stop);
+    *forgotten =
+        header->floor > header->facts.deletedmodseq ? header->floor : header->facts.deletedmodseq;
+    if (rc == ERR_OK && !stop.epoch.number && *forgotten < stop.as_of)
+        *forgotten = stop.as_of;
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 /* A mailbox that was made since goes, but a stop stays: the upstream may have it, too. */
 static int rewind_box(struct tx *tx, const struct rewind *work, struct box *box)
 {
     if (box->header.facts.state == MAILBOX_NONE) {
         struct header header;
+        uint64_t forgotten = 0;
         int rc = header_get(tx->db, box->header.id, &header);
+        if (rc == ERR_OK)
+            rc = find_forgotten(tx, &header, &forgotten);
         if (rc == ERR_OK)
             rc = forget(tx, &header);
         box->dirty = false;
-        return rc ? rc : stop_empty(tx, box->header.id, work->reason);
+        return rc ? rc : stop_empty(tx, box->header.id, forgotten, work->reason);
     }
     int rc = put_name(tx, &box->header);
     return rc ? rc : stop_at(tx, box->header.id, work->at.modseq + 1, UINT64_MAX, work->reason);
@@ -558,7 +575,7 @@ static int reset_stops(struct tx *tx, const struct repair_reset *reset)
     for (struct box *box = tx->boxes; box && rc == ERR_OK; box = box->next) {
         /* One that was not here before has nothing of it. */
         bool made = box->header.facts.uidvalidity == 0;
-        rc = made ? stop_empty(tx, box->header.id, reset->reason)
+        rc = made ? stop_empty(tx, box->header.id, 0, reset->reason)
                   : stop_at(tx, box->header.id, reset->since + 1, box->header.lastmodseq,
                             reset->reason);
         if (rc == ERR_OK)
@@ -813,6 +830,8 @@ static int take_facts(struct tx *tx, struct box *box, const struct repair_change
                     (unsigned long long)header->id);
     proven.state = header->facts.state;
     proven.name = header->facts.name;
+    if (header->floor < header->facts.deletedmodseq)
+        header->floor = header->facts.deletedmodseq;
     header->facts = proven;
     header->lastmodseq = change->header.lastmodseq;
     header->changed = change->header.changed;
@@ -875,6 +894,8 @@ static int apply(struct tx *tx, void *arg)
         rc = put_values(tx, box, change);
     if (rc == ERR_OK)
         rc = take_facts(tx, box, change);
+    if (rc == ERR_OK && !stop.epoch.number && box->header.floor < stop.as_of)
+        box->header.floor = stop.as_of;
     if (rc == ERR_OK)
         rc = keep_marks(tx, change);
     if (rc == ERR_OK)

@@ -65,7 +65,7 @@ int stop_put(struct db_txn *txn, const struct stop *stop)
     save_u64(row + AT_MODSEQ, stop->modseq);
     row[AT_STATE] = (uint8_t)stop->state;
     save_u32(row + AT_ASIDE, stop->aside);
-    if (stop->epoch.number) {
+    if (stop->epoch.number || stop->as_of) {
         row[AT_STATE] |= STANDING_BIT;
         save_u32(row + size + STANDING_NUMBER, stop->epoch.number);
         save_u64(row + size + STANDING_NODE, stop->epoch.node);

@@ -27,7 +27,8 @@ struct stop {
     enum stop_state state;
     uint32_t aside; /* local number under which it is built anew; 0: nothing is */
     /* What is in it meanwhile: the mailbox as this epoch's branch had it at this modseq, wherever
-     * the journal is by now. Number 0: nothing is in it, or it is not known. */
+     * the journal is by now. Number 0: nothing is in it, or it is not known, and clients that know
+     * no later modseq than `as_of` cannot be told what changed. */
     struct epoch_id epoch;
     uint64_t as_of;
     char reason[STOP_REASON_SIZE];

@@ -128,9 +128,11 @@ static void relate(struct nodes *nodes, struct oracle_pass *pass)
     MUST(nodes, ask_branch(&to_replica, &theirs));
     if (mine.store_id == theirs.store_id)
         MUST(nodes, fork_find(master, &to_replica, &mine, &theirs, &fork));
-    /* What a third node missed may have been forgotten by the others. */
-    pass->unsure = !fork.base_known || nodes->count > 2 || nodes->stale[pass->master] ||
-                   nodes->stale[pass->replica];
+    /* What a third node missed may have been forgotten by the others; and one that was promoted in
+     * the midst of a repair comes back as a third node does (docs/MERGE.md, Known limits). */
+    bool third = nodes->count > 2 || nodes->forced[pass->master] || nodes->forced[pass->replica];
+    pass->unsure =
+        !fork.base_known || third || nodes->stale[pass->master] || nodes->stale[pass->replica];
     pass->lenient = nodes->restored || nodes->harmed || nodes->dropped;
     pass->reaches = fork.base_known && mine.base.modseq <= fork.bases.master &&
                     theirs.base.modseq <= fork.bases.replica && !nodes->forced[pass->master] &&
