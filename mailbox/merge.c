@@ -934,32 +934,29 @@ static int add_all(struct uidset *set, const struct uidset *more)
     return rc;
 }
 
-/* All that the replica has counts, but where the master's user changed something after the base. */
+/* All that the replica has counts, but where the master's user changed something after the base:
+ * *changed, of the master's UIDs, which may be another message's at the replica. */
 static int take_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
-                     struct uidset *removed)
+                     struct uidset *removed, struct uidset *changed)
 {
     struct tx *tx = work->tx;
     struct bytes user = buf_view(&theirs->user);
     struct uidset mine = {0};
-    struct uidset changed = {0};
     struct versioned version;
-    int rc = undo_seen(tx, &work->box->header, work->session->base_master, user, added, &changed);
+    int rc = undo_seen(tx, &work->box->header, work->session->base_master, user, added, changed);
     if (rc == ERR_OK)
-        rc = add_all(&changed, added);
+        rc = add_all(changed, added);
     if (rc == ERR_OK)
         rc = seen_get(tx->db, work->box->header.id, user, &mine, &version);
     if (rc == ERR_OK)
         rc = uidset_copy(added, &theirs->seen);
     if (rc == ERR_OK)
-        rc = subtract(added, &changed);
-    if (rc == ERR_OK)
         rc = uidset_copy(removed, &mine);
     if (rc == ERR_OK)
         rc = subtract(removed, &theirs->seen);
     if (rc == ERR_OK)
-        rc = subtract(removed, &changed);
+        rc = subtract(removed, changed);
     uidset_free(&mine);
-    uidset_free(&changed);
     return rc;
 }
 
@@ -968,9 +965,12 @@ static int merge_seen(struct merging *work, const struct merge_seen *theirs)
     struct uidset added = {0};
     struct uidset removed = {0};
     struct uidset mapped = {0};
+    struct uidset changed = {0};
     struct bytes user = buf_view(&theirs->user);
     bool whole = work->session->newer_there && !work->independent;
-    int rc = whole ? take_seen(work, theirs, &added, &removed) : ERR_TRIMMED;
+    int rc = whole ? take_seen(work, theirs, &added, &removed, &changed) : ERR_TRIMMED;
+    if (rc == ERR_TRIMMED)
+        uidset_clear(&changed);
     if (rc == ERR_TRIMMED && theirs->known) {
         rc = uidset_copy(&added, &theirs->added);
         if (rc == ERR_OK)
@@ -981,6 +981,8 @@ static int merge_seen(struct merging *work, const struct merge_seen *theirs)
     if (rc == ERR_OK)
         rc = map_uids(work, &added, &mapped);
     if (rc == ERR_OK)
+        rc = subtract(&mapped, &changed);
+    if (rc == ERR_OK)
         rc = write_seen(work, user, &mapped, true);
     if (rc == ERR_OK)
         rc = map_uids(work, &removed, &mapped);
@@ -989,6 +991,7 @@ static int merge_seen(struct merging *work, const struct merge_seen *theirs)
     uidset_free(&added);
     uidset_free(&removed);
     uidset_free(&mapped);
+    uidset_free(&changed);
     return rc;
 }
 
