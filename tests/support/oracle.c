@@ -153,8 +153,16 @@ static uint32_t make_message(struct oracle_box *box, const struct item *item)
 static size_t happen(struct oracle_box *box, enum event_kind kind, uint32_t message, uint32_t mask)
 {
     box->events = grown(box->events, box->event_count, sizeof *box->events);
-    box->events[box->event_count] = (struct event){kind, message, mask};
+    box->events[box->event_count] = (struct event){.kind = kind, .message = message, .mask = mask};
     return box->event_count++;
+}
+
+/* A merge brought the message back. An expunge that it did not know of counts all the same. */
+static void come_back(struct oracle_box *box, struct knowledge *known, uint32_t message)
+{
+    size_t event = happen(box, EVENT_BACK, message, 0);
+    unite(&box->events[event].undone, known);
+    learn(known, event);
 }
 
 static void remember_state(struct oracle_box *box, uint64_t digest,
@@ -182,6 +190,18 @@ struct standing {
     uint32_t mask;
 };
 
+static bool is_undone(const struct oracle_box *box, const struct knowledge *of, size_t expunge)
+{
+    uint32_t message = root(box, box->events[expunge].message);
+    for (size_t i = expunge + 1; i < box->event_count; i++) {
+        const struct event *event = &box->events[i];
+        if (event->kind == EVENT_BACK && knows(of, i) && root(box, event->message) == message &&
+            knows(&event->undone, expunge))
+            return true;
+    }
+    return false;
+}
+
 static struct standing *stand(const struct oracle_box *box, const struct knowledge *of,
                               const struct knowledge *without)
 {
@@ -194,10 +214,8 @@ static struct standing *stand(const struct oracle_box *box, const struct knowled
             continue;
         struct standing *one = &all[root(box, event->message)];
         one->appended |= event->kind == EVENT_APPEND;
-        if (event->kind == EVENT_EXPUNGE)
+        if (event->kind == EVENT_EXPUNGE && !is_undone(box, of, i))
             one->expunged = true;
-        if (event->kind == EVENT_BACK)
-            one->expunged = false;
         if (event->kind == EVENT_FLAGS && !knows(without, i)) {
             one->changed = true;
             one->mask |= event->mask;
@@ -578,7 +596,7 @@ static void settle_differences(struct merging *work)
         if (alive && !here && (twin || work->pass->discard))
             learn(work->known, happen(box, EVENT_EXPUNGE, i, 0));
         if (here && is_expunged(work, i) && (work->pass->unsure || work->pass->discard || twin))
-            learn(work->known, happen(box, EVENT_BACK, i, 0));
+            come_back(box, work->known, i);
     }
 }
 
@@ -639,7 +657,7 @@ static void check_absorbed(struct oracle *oracle, unsigned at, const struct list
         if (message >= messages || !all[message].appended)
             learn(known, happen(box, EVENT_APPEND, message, 0));
         else if (all[message].expunged) /* it had been moved from here to there */
-            learn(known, happen(box, EVENT_BACK, message, 0));
+            come_back(box, known, message);
     }
     free(all);
 }
@@ -991,6 +1009,8 @@ void oracle_end(struct oracle *oracle)
         struct oracle_box *box = &oracle->boxes[i];
         for (size_t k = 0; k < box->state_count; k++)
             forget(&box->states[k].knowledge);
+        for (size_t k = 0; k < box->event_count; k++)
+            forget(&box->events[k].undone);
         free(box->states);
         free(box->events);
         free(box->messages);

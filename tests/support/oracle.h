@@ -24,8 +24,9 @@ struct knowledge {
 enum event_kind { EVENT_BOX, EVENT_APPEND, EVENT_EXPUNGE, EVENT_BACK, EVENT_FLAGS, EVENT_META };
 struct event {
     enum event_kind kind;
-    uint32_t message; /* index */
-    uint32_t mask;    /* of flags or meta values that changed */
+    uint32_t message;        /* index */
+    uint32_t mask;           /* of flags or meta values that changed */
+    struct knowledge undone; /* EVENT_BACK: expunges that whoever brought it back knew of */
 };
 
 struct message {
