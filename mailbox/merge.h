@@ -59,6 +59,8 @@ int merge_other_add(struct merge_other *other, const struct record *record, stru
                     const uint32_t *base_system, struct bytes base_keywords);
 /* Its records in UID order, once all are there. */
 void merge_other_sort(struct merge_other *other);
+/* After that: the record with this UID; NULL: it was not given. */
+const struct merge_record *merge_other_find(const struct merge_other *other, uint32_t uid);
 
 struct merge_counts {
     uint64_t renumbered;

@@ -606,11 +606,11 @@ static void finish(struct world *world)
         for (size_t i = 0; i < world->recorded; i++)
             compare_past(world, ends[end], &world->recordings[i]);
         REQUIRE(world, world->seed % 4 == 0 || world->compared == (end + 1) * world->recorded);
-        REQUIRE(world,
-                check_store(ends[end], true, complain, NULL, &wrong) == ERR_OK && wrong == 0);
-        REQUIRE(world, check_journal(ends[end], complain, NULL, &wrong) == ERR_OK);
         /* What was trimmed without the archive is a gap before what is in it. */
-        REQUIRE(world, wrong <= (world->seed % 4 == 0));
+        uint64_t gaps = world->seed % 4 == 0;
+        REQUIRE(world,
+                check_store(ends[end], true, complain, NULL, &wrong) == ERR_OK && wrong <= gaps);
+        REQUIRE(world, check_journal(ends[end], complain, NULL, &wrong) == ERR_OK && wrong <= gaps);
     }
 }
 

@@ -1,0 +1,300 @@
+/* Other users' seen sets and the meta values of a mailbox, or of the store, in a merge: key by key,
+ * a seen set as one more flag of each message. */
+#include "mailbox/merging.h"
+
+#include "base/err.h"
+#include "mailbox/edit.h"
+#include "mailbox/undo.h"
+#include "mailbox/values.h"
+
+/* Seen or unseen for one user, as far as it is not so already; UIDs without a live record are
+ * passed over. */
+static int write_seen(struct merging *work, struct bytes user, const struct uidset *uids,
+                      bool seen_after)
+{
+    struct tx *tx = work->tx;
+    struct uidset seen = {0};
+    struct versioned version;
+    struct change *change;
+    uint32_t uid;
+    int rc = seen_get(tx->db, work->box->header.id, user, &seen, &version);
+    for (uint32_t at = 1; rc == ERR_OK && at;) {
+        rc = edit_begin(tx, work->box, ENTRY_SEEN, &change);
+        unsigned taken = 0;
+        while (rc == ERR_OK && taken < CHANGE_MAX_RECORDS && at) {
+            struct record record;
+            if (!uidset_next(uids, at, &uid)) {
+                at = 0;
+                break;
+            }
+            at = uid + 1;
+            rc = record_get(tx->db, work->box->header.number, uid, &record);
+            if (rc == ERR_END || (rc == ERR_OK && !record_live(&record)) ||
+                (rc == ERR_OK && uidset_contains(&seen, uid) == seen_after)) {
+                rc = ERR_OK;
+                continue;
+            }
+            if (rc == ERR_OK)
+                rc = uidset_add(&change->uids, uid);
+            if (rc == ERR_OK)
+                rc = change_add_former(change, record.modseq, record.changed);
+            taken++;
+        }
+        if (rc || !taken)
+            continue;
+        change->user = user;
+        change->seen_after = seen_after;
+        rc = seen_get(tx->db, change->mailbox, user, NULL, &change->value_before);
+        if (rc == ERR_OK)
+            rc = edit_finish(tx, work->box, change, true);
+    }
+    uidset_free(&seen);
+    return rc;
+}
+
+/* Where the replica's message under this UID is at the master now; 0: nowhere. A seen set keeps the
+ * UIDs of messages that are gone, and under such a one the master may have had another. */
+static int map_uid(struct merging *work, uint32_t uid, uint32_t *mapped)
+{
+    const struct merge_record *theirs = merge_other_find(work->other, uid);
+    *mapped = 0;
+    for (size_t i = 0; i < work->plan.count; i++) {
+        const struct merge_action *action = &work->plan.actions[i];
+        if (action->kind == MERGE_ADD && action->from->record.uid == uid) {
+            *mapped = action->uid;
+            return ERR_OK;
+        }
+    }
+    if (work->independent || (theirs && !record_live(&theirs->record)) ||
+        (!theirs && uidset_contains(&work->other->looked, uid)))
+        return ERR_OK;
+    for (unsigned steps = 0; uid && steps < SUCCESSORS_MAX; steps++) {
+        struct record record;
+        int rc = record_get(work->tx->db, work->box->header.number, uid, &record);
+        if (rc)
+            return rc == ERR_END ? ERR_OK : rc;
+        if (record_live(&record)) {
+            if (!theirs || guid_equal(&theirs->record.guid, &record.guid))
+                *mapped = uid;
+            return ERR_OK;
+        }
+        uid = record.successor;
+    }
+    return ERR_OK;
+}
+
+static int map_uids(struct merging *work, const struct uidset *uids, struct uidset *mapped)
+{
+    uint32_t uid, to;
+    int rc = ERR_OK;
+    uidset_clear(mapped);
+    for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(uids, at, &uid); at = uid + 1) {
+        rc = map_uid(work, uid, &to);
+        if (rc == ERR_OK && to)
+            rc = uidset_add(mapped, to);
+    }
+    return rc;
+}
+
+static int subtract(struct uidset *set, const struct uidset *less)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < less->count; i++)
+        rc = uidset_remove_range(set, less->ranges[i].first, less->ranges[i].last);
+    return rc;
+}
+
+/* What the user changed at the replica, when its own journal does not say: against the set at the
+ * base, undone here; or, when that is not known either, the later set as a whole. */
+static int guess_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
+                      struct uidset *removed)
+{
+    const struct merge_session *session = work->session;
+    struct tx *tx = work->tx;
+    struct bytes user = buf_view(&theirs->user);
+    struct uidset base = {0};
+    struct versioned version;
+    int rc = seen_get(tx->db, work->box->header.id, user, &base, &version);
+    bool same_base = session->base_known && session->base_master == session->base_replica;
+    if (rc == ERR_OK && same_base && !work->independent) {
+        rc = undo_seen(tx, &work->box->header, session->base_master, user, added, removed);
+        if (rc == ERR_OK)
+            rc = subtract(&base, added);
+        for (size_t i = 0; rc == ERR_OK && i < removed->count; i++)
+            rc = uidset_add_range(&base, removed->ranges[i].first, removed->ranges[i].last);
+        same_base = rc != ERR_TRIMMED;
+        rc = rc == ERR_TRIMMED ? ERR_OK : rc;
+    }
+    bool later = theirs->version.modseq > version.version.modseq &&
+                 theirs->version.changed >= version.version.changed;
+    bool mine_changed =
+        version.state != VALUE_NONE && version.version.modseq > session->base_master;
+    uidset_clear(added);
+    uidset_clear(removed);
+    if (rc == ERR_OK && (same_base || later || !mine_changed || work->independent))
+        rc = uidset_copy(added, &theirs->seen);
+    if (rc == ERR_OK && (same_base || (later && !work->independent)))
+        rc = uidset_copy(removed, &base);
+    if (rc == ERR_OK)
+        rc = subtract(removed, &theirs->seen);
+    if (rc == ERR_OK && same_base)
+        rc = subtract(added, &base);
+    uidset_free(&base);
+    return rc;
+}
+
+static int add_all(struct uidset *set, const struct uidset *more)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < more->count; i++)
+        rc = uidset_add_range(set, more->ranges[i].first, more->ranges[i].last);
+    return rc;
+}
+
+/* All that the replica has counts, but where the master's user changed something after the base:
+ * *changed, of the master's UIDs, which may be another message's at the replica. */
+static int take_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
+                     struct uidset *removed, struct uidset *changed)
+{
+    struct tx *tx = work->tx;
+    struct bytes user = buf_view(&theirs->user);
+    struct uidset mine = {0};
+    struct versioned version;
+    int rc = undo_seen(tx, &work->box->header, work->session->base_master, user, added, changed);
+    if (rc == ERR_OK)
+        rc = add_all(changed, added);
+    if (rc == ERR_OK)
+        rc = seen_get(tx->db, work->box->header.id, user, &mine, &version);
+    if (rc == ERR_OK)
+        rc = uidset_copy(added, &theirs->seen);
+    if (rc == ERR_OK)
+        rc = uidset_copy(removed, &mine);
+    if (rc == ERR_OK)
+        rc = subtract(removed, &theirs->seen);
+    if (rc == ERR_OK)
+        rc = subtract(removed, changed);
+    uidset_free(&mine);
+    return rc;
+}
+
+static int merge_seen(struct merging *work, const struct merge_seen *theirs)
+{
+    struct uidset added = {0};
+    struct uidset removed = {0};
+    struct uidset mapped = {0};
+    struct uidset changed = {0};
+    struct bytes user = buf_view(&theirs->user);
+    bool whole = work->session->newer_there && !work->independent;
+    int rc = whole ? take_seen(work, theirs, &added, &removed, &changed) : ERR_TRIMMED;
+    if (rc == ERR_TRIMMED)
+        uidset_clear(&changed);
+    if (rc == ERR_TRIMMED && theirs->known) {
+        rc = uidset_copy(&added, &theirs->added);
+        if (rc == ERR_OK)
+            rc = uidset_copy(&removed, &theirs->removed);
+    } else if (rc == ERR_TRIMMED) {
+        rc = guess_seen(work, theirs, &added, &removed);
+    }
+    if (rc == ERR_OK)
+        rc = map_uids(work, &added, &mapped);
+    if (rc == ERR_OK)
+        rc = subtract(&mapped, &changed);
+    if (rc == ERR_OK)
+        rc = write_seen(work, user, &mapped, true);
+    if (rc == ERR_OK)
+        rc = map_uids(work, &removed, &mapped);
+    if (rc == ERR_OK)
+        rc = write_seen(work, user, &mapped, false);
+    uidset_free(&added);
+    uidset_free(&removed);
+    uidset_free(&mapped);
+    uidset_free(&changed);
+    return rc;
+}
+
+/* The new UIDs of the master's own messages that `user` had seen under the old ones. */
+static int follow_renumbered(struct merging *work, struct bytes user, const struct uidset *seen)
+{
+    struct uidset uids = {0};
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < work->plan.count; i++) {
+        const struct merge_action *action = &work->plan.actions[i];
+        if (action->kind == MERGE_RENUMBER && uidset_contains(seen, action->from->record.uid))
+            rc = uidset_add(&uids, action->uid);
+    }
+    if (rc == ERR_OK && uids.count)
+        rc = write_seen(work, user, &uids, true);
+    uidset_free(&uids);
+    return rc;
+}
+
+static int renumber_seen(struct merging *work)
+{
+    struct buf row = {0};
+    struct buf user = {0};
+    struct bytes found;
+    struct uidset seen = {0};
+    struct versioned version;
+    int rc;
+    if (!work->plan.renumbered)
+        return ERR_OK;
+    while ((rc = seen_next(work->tx->db, work->box->header.id, &row, &found, &seen, &version)) ==
+           ERR_OK) {
+        buf_reset(&user);
+        buf_put(&user, found.data, found.size);
+        rc = user.failed ? fail(ERR_NOMEM, "out of memory")
+                         : follow_renumbered(work, buf_view(&user), &seen);
+        if (rc)
+            break;
+    }
+    buf_free(&row);
+    buf_free(&user);
+    uidset_free(&seen);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* A value that only the replica changed wins; of two that were changed the later one, else the
+ * master's. */
+static int merge_meta(struct merging *work, const struct merge_meta *theirs)
+{
+    struct tx *tx = work->tx;
+    struct change *change;
+    struct versioned mine;
+    uint64_t id = work->box ? work->box->header.id : 0;
+    struct bytes user = buf_view(&theirs->user);
+    struct bytes key = buf_view(&theirs->key);
+    int rc = meta_get(tx->db, id, user, key, &mine);
+    if (rc)
+        return rc;
+    bool changed = mine.state != VALUE_NONE &&
+                   (work->independent || mine.version.modseq > work->session->base_master);
+    bool later = theirs->version.modseq > mine.version.modseq &&
+                 theirs->version.changed >= mine.version.changed;
+    bool same = mine.state == theirs->state ? bytes_equal(mine.value, buf_view(&theirs->value))
+                                            : mine.state != VALUE_SET && theirs->state != VALUE_SET;
+    /* That it was unset is news for a third node, even if it never was set here. */
+    if (mine.state == VALUE_NONE && !work->independent)
+        same = false;
+    if (same || (changed && !later))
+        return ERR_OK;
+    rc = edit_begin(tx, work->box, ENTRY_META, &change);
+    if (rc)
+        return rc;
+    change->user = user;
+    change->key = key;
+    change->value_before = mine;
+    change->value_after_state = theirs->state;
+    change->value_after = buf_view(&theirs->value);
+    return edit_finish(tx, work->box, change, true);
+}
+
+int merge_values(struct merging *work)
+{
+    int rc = work->box ? renumber_seen(work) : ERR_OK;
+    /* The store's own values are nobody's seen sets. */
+    for (size_t i = 0; rc == ERR_OK && work->box && i < work->other->seen_count; i++)
+        rc = merge_seen(work, &work->other->seen[i]);
+    for (size_t i = 0; rc == ERR_OK && i < work->other->meta_count; i++)
+        rc = merge_meta(work, &work->other->metas[i]);
+    return rc;
+}
