@@ -818,6 +818,14 @@ static void take_counts(struct header *header, const struct header *counted)
     header->items = counted->items;
 }
 
+/* Clients were told here that up to `forgotten` nothing can be said: the floor goes on saying so
+ * where the header that came, with DELETEDMODSEQ `journaled`, does not. */
+static void raise_floor(struct header *header, uint64_t forgotten, uint64_t journaled)
+{
+    if (forgotten > journaled && forgotten > header->floor)
+        header->floor = forgotten;
+}
+
 /* All facts but name and state, which follow the journal. */
 static int take_facts(struct tx *tx, struct box *box, const struct repair_change *change)
 {
@@ -830,8 +838,7 @@ static int take_facts(struct tx *tx, struct box *box, const struct repair_change
                     (unsigned long long)header->id);
     proven.state = header->facts.state;
     proven.name = header->facts.name;
-    if (header->floor < header->facts.deletedmodseq)
-        header->floor = header->facts.deletedmodseq;
+    raise_floor(header, header->facts.deletedmodseq, proven.deletedmodseq);
     header->facts = proven;
     header->lastmodseq = change->header.lastmodseq;
     header->changed = change->header.changed;
@@ -894,8 +901,8 @@ static int apply(struct tx *tx, void *arg)
         rc = put_values(tx, box, change);
     if (rc == ERR_OK)
         rc = take_facts(tx, box, change);
-    if (rc == ERR_OK && !stop.epoch.number && box->header.floor < stop.as_of)
-        box->header.floor = stop.as_of;
+    if (rc == ERR_OK && !stop.epoch.number)
+        raise_floor(&box->header, stop.as_of, box->header.facts.deletedmodseq);
     if (rc == ERR_OK)
         rc = keep_marks(tx, change);
     if (rc == ERR_OK)

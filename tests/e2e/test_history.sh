@@ -204,7 +204,7 @@ without=$(contents One --at "$mark")
 same "$without" "$(TZ=Asia/Kolkata contents One --at "$(TZ=Asia/Kolkata date -d "$mark" +%Y-%m-%dT%H:%M:%S.%6N)")" "local time"
 same "$without" "$(contents One --at "$(TZ=Asia/Kolkata date -d "$mark" +%Y-%m-%dT%H:%M:%S.%6N%:z)")" "another zone"
 same "$with" "$(contents One --at '0s ago')" "an age of nothing"
-same "$with" "$(contents One --at 2999-01-01)" "the future"
+same "$with" "$(contents One --at 2999-01-01T00:00:00Z)" "the future"
 run 3 list One --at '3 weeks ago'
 run 3 list One --at 1970-01-01T00:00:01Z
 run 3 list One --at 0

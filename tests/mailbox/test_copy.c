@@ -176,7 +176,7 @@ static void what_was_archived_goes_along(void **state)
     struct store *store = copied(place, &copy);
     is_sound(store);
     for (uint64_t modseq = facts.base.modseq + 2; modseq <= copy.position.modseq; modseq++) {
-        uint64_t there, here;
+        uint64_t there = 0, here = 0;
         assert_int_equal(look_back(store, modseq, &there), ERR_OK);
         assert_int_equal(look_back(place->store, modseq, &here), ERR_OK);
         assert_int_equal(there, here);
@@ -225,7 +225,7 @@ static void a_copy_can_be_the_master_when_the_original_is_gone(void **state)
     struct place *place = *state;
     struct store_copy copy;
     struct post_facts before, after;
-    uint64_t past, digest;
+    uint64_t past = 0, digest = 0;
     assert_int_equal(post_facts(place->store, &before), ERR_OK);
     cut_to(place->store, 10, true);
     assert_int_equal(look_back(place->store, 20, &past), ERR_OK);
