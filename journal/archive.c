@@ -559,11 +559,10 @@ int archive_prove(struct archive *archive,
                   void (*report)(void *arg, const char *file, const char *what), void *arg)
 {
     const struct proof proof = {.report = report, .arg = arg};
-    bool leads_here = archive->count > 0;
     int rc = meet(archive);
     if (unusable(rc))
         rc = ERR_OK; /* told below, with its file */
-    if (rc == ERR_OK && leads_here && archive->gap[0])
+    if (rc == ERR_OK && archive->gap[0])
         report(arg, ARCHIVE_DIRECTORY, archive->gap);
     for (size_t i = 0; rc == ERR_OK && i < archive->count; i++) {
         rc = prove_file(archive, &archive->run[i], &proof);

@@ -44,8 +44,9 @@ int archive_above(struct archive *archive, uint64_t modseq, struct entry *entry,
 int archive_at_time(struct archive *archive, int64_t time, uint64_t *modseq);
 
 /* Proves every file that is reached: CRCs, chain, and how they follow each other. Calls `report`
- * for each thing that is wrong; the file's name is valid until it returns. That no
- * file leads to the window is not wrong: it was trimmed without the archive. */
+ * for each thing that is wrong; the file's name is valid until it returns. Entries that lie behind
+ * a file and are in no other are told, whether one is missing or they were trimmed without the
+ * archive. */
 int archive_prove(struct archive *archive,
                   void (*report)(void *arg, const char *file, const char *what), void *arg);
 
