@@ -2,26 +2,8 @@
 # A base copy of a store that is written to meanwhile, with part of its journal archived: it looks back as far as the original, follows by the
 # tail alone, and can be promoted where the original is gone.
 set -euo pipefail
-bin=$SHIPLOG_BIN
-work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
-declare -A agent=()
-finish() {
-    touch "$work/stop"
-    for name in "${!agent[@]}"; do kill -9 "${agent[$name]}" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-cd "$work"
-unset SHIPLOG_STORE
-
-die() {
-    printf '%s\n' "$*" >&2
-    tail -n 20 ./*.log >&2
-    exit 1
-}
-
-on() { timeout 20 "$bin/shiplog" -s "$@"; }
+# shellcheck source-path=SCRIPTDIR source=agents.bash
+. "$SHIPLOG_SOURCE/tests/e2e/agents.bash"
 
 # refused CODE TEXT NODE WORD…: fails, and says TEXT.
 refused() {
@@ -30,21 +12,6 @@ refused() {
     on "$@" >refused.out 2>refused.log || code=$?
     [ "$code" -eq "$want" ] || die "exit code $code, not $want: $*"
     grep -q -- "$text" refused.log || die "does not say $text: $*"
-}
-
-# start NAME OPTION…: an agent, until it has printed a whole line.
-start() {
-    local name=$1
-    shift
-    : >"$name.out"
-    "$bin/shiplogd" --store "$name" "$@" >"$name.out" 2>>"$name.log" &
-    agent[$name]=$!
-    for ((tries = 0; tries < 500; tries++)); do
-        [ "$(wc -l <"$name.out")" -eq 0 ] || return 0
-        kill -0 "${agent[$name]}" 2>/dev/null || break
-        sleep 0.02
-    done
-    die "$name: the agent does not start"
 }
 
 equal() {

@@ -2,20 +2,11 @@
 # The window at a master with a limit to it: it is kept for a replica that does not answer for a while, which goes on by the tail; beyond the
 # bound for slots it goes, the slot is called lost, and the replica that comes back is made equal by a merge, without a hand.
 set -euo pipefail
-bin=$SHIPLOG_BIN
+# shellcheck source-path=SCRIPTDIR source=agents.bash
+. "$SHIPLOG_SOURCE/tests/e2e/agents.bash"
 entries=10
 bound=65536
 filler=$(head -c 1000 /dev/zero | tr '\0' x)
-work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
-declare -A agent=()
-finish() {
-    for name in "${!agent[@]}"; do kill -9 "${agent[$name]}" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-cd "$work"
-unset SHIPLOG_STORE
 
 die() {
     printf '%s\n' "$*" >&2
@@ -23,23 +14,6 @@ die() {
     on a slots >&2 || true
     tail -n 20 ./*.log >&2
     exit 1
-}
-
-on() { timeout 20 "$bin/shiplog" -s "$@"; }
-
-# start NAME OPTION…: an agent, until it has printed a whole line.
-start() {
-    local name=$1
-    shift
-    : >"$name.out"
-    "$bin/shiplogd" --store "$name" "$@" >"$name.out" 2>>"$name.log" &
-    agent[$name]=$!
-    for ((tries = 0; tries < 500; tries++)); do
-        [ "$(wc -l <"$name.out")" -eq 0 ] || return 0
-        kill -0 "${agent[$name]}" 2>/dev/null || break
-        sleep 0.02
-    done
-    die "$name: the agent does not start"
 }
 
 # until_true WHAT WORD…: within 25 seconds this command succeeds.

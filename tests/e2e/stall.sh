@@ -2,40 +2,8 @@
 # A node whose changes are being taken in stops answering in the midst of that: the master's writers and its other replicas go on as if
 # nothing had happened, so no lock is held while the network is waited for. When it answers again it becomes equal.
 set -euo pipefail
-bin=$SHIPLOG_BIN
-work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
-declare -A agent=()
-finish() {
-    for name in "${!agent[@]}"; do kill -9 "${agent[$name]}" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-cd "$work"
-unset SHIPLOG_STORE
-
-die() {
-    printf '%s\n' "$*" >&2
-    tail -n 20 ./*.log >&2
-    exit 1
-}
-
-on() { timeout 20 "$bin/shiplog" -s "$@"; }
-
-# start NAME OPTION…: an agent, until it has printed a whole line.
-start() {
-    local name=$1
-    shift
-    : >"$name.out"
-    "$bin/shiplogd" --store "$name" "$@" >"$name.out" 2>>"$name.log" &
-    agent[$name]=$!
-    for ((tries = 0; tries < 500; tries++)); do
-        [ "$(wc -l <"$name.out")" -eq 0 ] || return 0
-        kill -0 "${agent[$name]}" 2>/dev/null || break
-        sleep 0.02
-    done
-    die "$name: the agent does not start"
-}
+# shellcheck source-path=SCRIPTDIR source=agents.bash
+. "$SHIPLOG_SOURCE/tests/e2e/agents.bash"
 
 # fill FROM TO: an mbox of numbered messages.
 fill() {
