@@ -365,8 +365,7 @@ static int fetch_records(struct mailbox_work *work, bool all)
 {
     const struct asker *follower = work->taking->follower;
     const struct header *header = &work->other.header;
-    uint64_t forgotten =
-        header->floor > header->facts.deletedmodseq ? header->floor : header->facts.deletedmodseq;
+    uint64_t forgotten = header_forgotten(header);
     struct uidset every = {0};
     int rc;
     if (all) {

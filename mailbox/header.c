@@ -74,6 +74,12 @@ uint64_t header_store_share(const struct header *header)
     return hash_xxh3(item, sizeof item);
 }
 
+uint64_t header_forgotten(const struct header *header)
+{
+    uint64_t journaled = header->facts.deletedmodseq;
+    return header->floor > journaled ? header->floor : journaled;
+}
+
 int header_put(struct db_txn *txn, const struct header *header)
 {
     const struct facts *facts = &header->facts;

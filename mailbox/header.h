@@ -39,6 +39,10 @@ struct header {
         items; /* the digest without the header's own share: live records, seen sets, meta values */
 };
 
+/* The DELETEDMODSEQ that clients of this node are told: the higher of the journaled one and the
+ * floor. */
+uint64_t header_forgotten(const struct header *header);
+
 /* 64 bits that are equal on two nodes when the mailbox is. */
 uint64_t header_digest(const struct header *header);
 /* A mailbox's share of the store's digest: 0 when it is purged or was never made. */

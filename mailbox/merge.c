@@ -38,8 +38,7 @@ static int look(struct tx *tx, void *arg)
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
     found->facts = header.facts;
-    found->forgotten =
-        header.floor > header.facts.deletedmodseq ? header.floor : header.facts.deletedmodseq;
+    found->forgotten = header_forgotten(&header);
     rc = count_mailbox(tx->db, &header, &counted);
     found->sound = rc == ERR_OK && counted.items == header.items;
     if (rc && rc != ERR_CORRUPT)
@@ -320,8 +319,7 @@ static int make_plan(struct merging *work)
     const struct merge_other *other = work->other;
     const struct header *mine = &work->box->header;
     const struct header *theirs = &other->header;
-    uint64_t forgotten =
-        mine->floor > mine->facts.deletedmodseq ? mine->floor : mine->facts.deletedmodseq;
+    uint64_t forgotten = header_forgotten(mine);
     struct merge_input input = {
         .master = {.records = work->mine.records,
                    .count = work->mine.count,
@@ -337,9 +335,7 @@ static int make_plan(struct merging *work)
                     .base = work->session->base_replica,
                     .base_uidnext = other->facts_known ? other->facts_before.uidnext : 0,
                     .merged = work->session->replica_merged,
-                    .forgotten = theirs->floor > theirs->facts.deletedmodseq
-                                     ? theirs->floor
-                                     : theirs->facts.deletedmodseq,
+                    .forgotten = header_forgotten(theirs),
                     .sound = other->sound},
         .base_known = work->session->base_known};
     return work->independent ? merge_plan_independent(&input, &work->plan)
@@ -363,9 +359,7 @@ static int raise_header(struct merging *work)
             highest = theirs->facts.uidvalidity;
         facts->uidvalidity = highest < UINT32_MAX ? highest + 1 : highest;
     } else {
-        uint64_t forgotten = theirs->floor > theirs->facts.deletedmodseq
-                                 ? theirs->floor
-                                 : theirs->facts.deletedmodseq;
+        uint64_t forgotten = header_forgotten(theirs);
         if (facts->deletedmodseq < forgotten)
             facts->deletedmodseq = forgotten;
         if (facts->uidvalidity < theirs->facts.uidvalidity)

@@ -368,8 +368,7 @@ static int find_forgotten(struct tx *tx, const struct header *header, uint64_t *
 {
     struct stop stop;
     int rc = stop_get(tx->db, header->id, &stop);
-    *forgotten =
-        header->floor > header->facts.deletedmodseq ? header->floor : header->facts.deletedmodseq;
+    *forgotten = header_forgotten(header);
     if (rc == ERR_OK && !stop.epoch.number && *forgotten < stop.as_of)
         *forgotten = stop.as_of;
     return rc == ERR_END ? ERR_OK : rc;

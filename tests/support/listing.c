@@ -116,8 +116,7 @@ int listing_read(struct tx *tx, uint64_t id, struct listing *listing)
     listing->facts = header.facts;
     listing->digest = digest_of(&header);
     listing->stamp = listing_stamp(&header);
-    listing->forgotten =
-        header.floor > header.facts.deletedmodseq ? header.floor : header.facts.deletedmodseq;
+    listing->forgotten = header_forgotten(&header);
     return rc;
 }
 

@@ -83,9 +83,7 @@ int cmd_mailboxes(struct cli *cli)
         out_number(cli->out, "uidvalidity", header->facts.uidvalidity);
         out_number(cli->out, "uidnext", header->facts.uidnext);
         out_number(cli->out, "highestmodseq", header->facts.highestmodseq);
-        out_number(cli->out, "deletedmodseq",
-                   header->floor > header->facts.deletedmodseq ? header->floor
-                                                               : header->facts.deletedmodseq);
+        out_number(cli->out, "deletedmodseq", header_forgotten(header));
         out_hex(cli->out, "digest", header_digest(header));
         out_end(cli->out);
     }
