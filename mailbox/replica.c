@@ -14,8 +14,7 @@
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/draft.h"
-#include "mailbox/stop.h"
-#include "mailbox/tx.h"
+#include "mailbox/repairing.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,7 @@
 
 #include "base/err.h"
 #include "journal/archive.h"
-#include "mailbox/stop.h"
-#include "mailbox/tx.h"
+#include "mailbox/repairing.h"
 
 #include <stdio.h>
 

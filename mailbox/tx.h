@@ -78,11 +78,6 @@ int tx_finish(struct tx *tx);
 /* Carries out a change (mailbox/apply.c), at a master before it is journaled, at a replica from the
  * journal. `box` is NULL for the store's own. */
 int apply_change(struct tx *tx, struct box *box, const struct change *change);
-/* The records of a mailbox that is purged become garbage (mailbox/repair.c). */
-int repair_leave_records(struct tx *tx, struct box *box);
-/* A repair is given up: its stops go, and marks at `modseq`, the entry that opens an epoch, say as
- * of what each of these mailboxes is. Those of which nothing is here go. No box may be open. */
-int repair_give_up(struct tx *tx, uint64_t modseq);
 /* A mark alone: every node keeps them, also of mailboxes that it does not follow just now. */
 int apply_mark(struct tx *tx, const struct change *change);
 /* One record becomes another, with all that follows for counts, digest and content; NULL: there is
