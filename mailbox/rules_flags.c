@@ -1,23 +1,14 @@
 #include "mailbox/rules_flags.h"
 
 #include "base/err.h"
+#include "mailbox/ruling.h"
 
 static int out_of_memory(void)
 {
     return fail(ERR_NOMEM, "merging flags: out of memory");
 }
 
-bool merge_changed(const struct merge_end *end, const struct merge_record *record)
-{
-    return record->record.modseq > end->base;
-}
-
-bool merge_old(const struct merge_end *end, const struct merge_record *record)
-{
-    return record->record.append_modseq <= end->base;
-}
-
-struct flag_view merge_flags_now(const struct merge_record *record)
+struct flag_view rules_flags_now(const struct merge_record *record)
 {
     return (struct flag_view){record->record.flags & FLAG_SYSTEM, record->keywords};
 }
@@ -28,16 +19,16 @@ static bool then(const struct merge_end *end, const struct merge_record *record,
                  struct flag_view *flags)
 {
     uint64_t since = end->base;
-    if (!merge_old(end, record))
+    if (!rules_old(end, record))
         since = record->record.append_modseq;
-    *flags = merge_flags_now(record);
+    *flags = rules_flags_now(record);
     if (record->record.modseq <= since)
         return true;
     *flags = (struct flag_view){record->base_system & FLAG_SYSTEM, record->base_keywords};
     return record->has_base;
 }
 
-int merge_flags_copy(struct flag_view from, struct flags *to)
+int rules_flags_copy(struct flag_view from, struct flags *to)
 {
     to->system = from.system;
     buf_reset(&to->keywords);
@@ -76,7 +67,7 @@ static int apply_delta(struct flag_view flags, struct flag_view before, struct f
         rc = keywords_merge(buf_view(&kept), buf_view(&added), &out->keywords);
     if (rc == ERR_INVALID) {
         uint32_t system = out->system;
-        rc = merge_flags_copy(flags, out);
+        rc = rules_flags_copy(flags, out);
         out->system = system;
     }
     buf_free(&removed);
@@ -89,7 +80,7 @@ static int apply_delta(struct flag_view flags, struct flag_view before, struct f
 static int take_newer(const struct merge_record *m, const struct merge_record *r, struct flags *out)
 {
     bool newer = r->record.modseq > m->record.modseq && r->record.changed >= m->record.changed;
-    return merge_flags_copy(merge_flags_now(newer ? r : m), out);
+    return rules_flags_copy(rules_flags_now(newer ? r : m), out);
 }
 
 /* Row 3: each end's changes since its append, against what both appends had in common. */
@@ -104,9 +95,9 @@ static int appended_twice(const struct merge_input *input, const struct merge_re
         return take_newer(m, r, out);
     int rc = common(has_m ? at_m : at_r, has_r ? at_r : at_m, &before);
     if (rc == ERR_OK)
-        rc = apply_delta(merge_flags_now(m),
+        rc = apply_delta(rules_flags_now(m),
                          (struct flag_view){before.system, buf_view(&before.keywords)},
-                         merge_flags_now(r), out);
+                         rules_flags_now(r), out);
     flags_free(&before);
     return rc;
 }
@@ -122,34 +113,34 @@ static int changed_since(const struct merge_input *input, const struct merge_rec
     const struct merge_end *higher = master_lower ? &input->replica : &input->master;
     const struct merge_record *of_lower = master_lower ? m : r;
     const struct merge_record *of_higher = master_lower ? r : m;
-    bool old_lower = merge_old(lower, of_lower);
-    bool old_higher = merge_old(higher, of_higher);
+    bool old_lower = rules_old(lower, of_lower);
+    bool old_higher = rules_old(higher, of_higher);
     struct flag_view before;
-    if (old_lower && !merge_changed(lower, of_lower))
-        return merge_flags_copy(merge_flags_now(of_higher), out);
+    if (old_lower && !rules_changed(lower, of_lower))
+        return rules_flags_copy(rules_flags_now(of_higher), out);
     bool found = input->base_known && old_lower && then(lower, of_lower, &before);
     if (!found && input->base_known && old_higher && same_bases)
         found = then(higher, of_higher, &before);
     if (found)
-        return apply_delta(merge_flags_now(of_higher), before, merge_flags_now(of_lower), out);
-    if (old_higher && !merge_changed(higher, of_higher))
-        return merge_flags_copy(merge_flags_now(of_lower), out);
+        return apply_delta(rules_flags_now(of_higher), before, rules_flags_now(of_lower), out);
+    if (old_higher && !rules_changed(higher, of_higher))
+        return rules_flags_copy(rules_flags_now(of_lower), out);
     return take_newer(m, r, out);
 }
 
-int merge_flags_settle(const struct merge_input *input, const struct merge_record *m,
+int rules_flags_settle(const struct merge_input *input, const struct merge_record *m,
                        const struct merge_record *r, bool deliveries, struct flags *out)
 {
     return deliveries ? appended_twice(input, m, r, out) : changed_since(input, m, r, out);
 }
 
-int merge_flags_unite(const struct merge_record *m, const struct merge_record *r, struct flags *out)
+int rules_flags_unite(const struct merge_record *m, const struct merge_record *r, struct flags *out)
 {
-    return apply_delta(merge_flags_now(m), (struct flag_view){0, {NULL, 0}}, merge_flags_now(r),
+    return apply_delta(rules_flags_now(m), (struct flag_view){0, {NULL, 0}}, rules_flags_now(r),
                        out);
 }
 
-int merge_flags_equal(struct flag_view a, struct flag_view b, bool *equal)
+int rules_flags_equal(struct flag_view a, struct flag_view b, bool *equal)
 {
     struct buf rest = {0};
     *equal = a.system == b.system;

@@ -10,24 +10,20 @@
 #include "mailbox/flags.h"
 #include "mailbox/rules.h"
 
-/* Made by, or changed since, the end's base. */
-bool merge_old(const struct merge_end *end, const struct merge_record *record);
-bool merge_changed(const struct merge_end *end, const struct merge_record *record);
-
 struct flag_view {
     uint32_t system;
     struct bytes keywords; /* belongs to the record */
 };
-struct flag_view merge_flags_now(const struct merge_record *record);
-int merge_flags_copy(struct flag_view from, struct flags *to);
-int merge_flags_equal(struct flag_view a, struct flag_view b, bool *equal);
+struct flag_view rules_flags_now(const struct merge_record *record);
+int rules_flags_copy(struct flag_view from, struct flags *to);
+int rules_flags_equal(struct flag_view a, struct flag_view b, bool *equal);
 
 /* The flags of M's record `m` and R's `r`, which are one message. `deliveries`: neither was at both
  * ends at the bases, so that they have no state in common but what both were appended with. */
-int merge_flags_settle(const struct merge_input *input, const struct merge_record *m,
+int rules_flags_settle(const struct merge_input *input, const struct merge_record *m,
                        const struct merge_record *r, bool deliveries, struct flags *out);
 /* What either has. */
-int merge_flags_unite(const struct merge_record *m, const struct merge_record *r,
+int rules_flags_unite(const struct merge_record *m, const struct merge_record *r,
                       struct flags *out);
 
 #endif
