@@ -50,14 +50,18 @@ int address_parse(const char *text, struct sockaddr_storage *address)
     return error ? refuse(text) : ERR_OK;
 }
 
+static unsigned port_of(const struct sockaddr_storage *address)
+{
+    return ntohs(address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
+                                                : ((const struct sockaddr_in *)address)->sin_port);
+}
+
 void address_print(const struct sockaddr_storage *address, char out[ADDRESS_TEXT_SIZE])
 {
     char host[64] = "?";
     bool six = address->ss_family == AF_INET6;
     uv_ip_name((const struct sockaddr *)address, host, sizeof host);
-    unsigned port = ntohs(six ? ((const struct sockaddr_in6 *)address)->sin6_port
-                              : ((const struct sockaddr_in *)address)->sin_port);
-    snprintf(out, ADDRESS_TEXT_SIZE, six ? "[%s]:%u" : "%s:%u", host, port);
+    snprintf(out, ADDRESS_TEXT_SIZE, six ? "[%s]:%u" : "%s:%u", host, port_of(address));
 }
 
 bool address_is_loopback(const struct sockaddr_storage *address)
@@ -66,4 +70,20 @@ bool address_is_loopback(const struct sockaddr_storage *address)
         return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
     uint32_t ip = ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
     return ip >> 24 == 127;
+}
+
+int address_to_listen(const char *text, struct sockaddr_storage *address)
+{
+    int rc = address_parse(text, address);
+    if (rc == ERR_OK && !address_is_loopback(address))
+        rc = fail(ERR_REFUSED, "%s: not loopback: mail would travel in plain text", text);
+    return rc;
+}
+
+int address_to_follow(const char *text, struct sockaddr_storage *address)
+{
+    int rc = address_to_listen(text, address);
+    if (rc == ERR_OK && port_of(address) == 0)
+        rc = fail(ERR_INVALID, "%s: nobody can be found at port 0", text);
+    return rc;
 }

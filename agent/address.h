@@ -12,4 +12,9 @@ int address_parse(const char *text, struct sockaddr_storage *address); /* ERR_IN
 void address_print(const struct sockaddr_storage *address, char out[ADDRESS_TEXT_SIZE]);
 bool address_is_loopback(const struct sockaddr_storage *address);
 
+/* As address_parse(), and within what is allowed: ERR_REFUSED. Port 0 may be listened on, not
+ * followed. */
+int address_to_listen(const char *text, struct sockaddr_storage *address);
+int address_to_follow(const char *text, struct sockaddr_storage *address);
+
 #endif

@@ -27,14 +27,6 @@ int64_t agent_now(const struct agent *agent)
     return (int64_t)uv_now(&agent->loop) * 1000;
 }
 
-int agent_check_address(const char *text, struct sockaddr_storage *address)
-{
-    int rc = address_parse(text, address);
-    if (rc == ERR_OK && !address_is_loopback(address))
-        rc = fail(ERR_REFUSED, "%s: not loopback: mail would travel in plain text", text);
-    return rc;
-}
-
 static void accept_peer(struct agent *agent)
 {
     agent->full = peer_accept(agent, (uv_stream_t *)&agent->listener) != ERR_OK;
@@ -95,7 +87,7 @@ static int listen_on(struct agent *agent, const char *text)
     struct sockaddr_storage address;
     struct sockaddr_storage bound = {0};
     int size = sizeof bound;
-    int rc = agent_check_address(text, &address);
+    int rc = address_to_listen(text, &address);
     if (rc)
         return rc;
     uv_tcp_init(&agent->loop, &agent->listener);

@@ -112,8 +112,6 @@ struct agent {
 };
 
 int64_t agent_now(const struct agent *agent); /* microseconds, the loop's clock */
-/* Of the address's kind and within what is allowed. ERR_INVALID, ERR_REFUSED. */
-int agent_check_address(const char *text, struct sockaddr_storage *address);
 
 int station_open(struct agent *agent, const struct agent_store *options, struct station **station);
 void station_start(struct station *station);

@@ -1,5 +1,6 @@
 #include "agent/log.h"
 
+#include "base/text.h"
 #include "base/times.h"
 
 #include <stdarg.h>
@@ -21,10 +22,7 @@ static void line(const char *level, const char *event, const char *format, va_li
         return;
     times_print(times_now(), time);
     vsnprintf(text, sizeof text, format, args);
-    /* What peers say may be in it: a line stays a line. */
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = ' ';
+    text_to_line(text);
     fprintf(stderr, "time=%s level=%s event=%s %s\n", time, level, event, text);
 }
 

@@ -41,7 +41,7 @@ static int begin_following(struct station *station, const char *follow)
     if (rc)
         return rc;
     if (!*follow && station->follow_fd < 0 && !station->once && duty->role == ROLE_REPLICA &&
-        agent_check_address(duty->master, &station->address) == ERR_OK)
+        address_to_follow(duty->master, &station->address) == ERR_OK)
         follow = duty->master;
     upstream_init(&station->upstream, follow, duty);
     return ERR_OK;
@@ -66,7 +66,7 @@ static int take_options(struct station *station, const struct agent_store *optio
         return fail(ERR_INVALID, "an address of more than %u bytes", PEER_MAX_SIZE);
     snprintf(station->name, sizeof station->name, "%s", name);
     if (!options->follow_by_fd && *follow) {
-        int rc = agent_check_address(follow, &station->address);
+        int rc = address_to_follow(follow, &station->address);
         if (rc)
             return rc;
     }
@@ -140,7 +140,7 @@ static void take_duty(struct station *station)
     const char *master = station->duty.master;
     struct sockaddr_storage address;
     if (!upstream_take_duty(&station->upstream, &station->duty) ||
-        agent_check_address(master, &address) != ERR_OK)
+        address_to_follow(master, &address) != ERR_OK)
         return;
     upstream_follow(&station->upstream, master);
     station->address = address;

@@ -40,7 +40,8 @@ enum err {
 #undef X
 };
 
-/* Keeps a sentence about this failure for err_message() and returns `code`. printf-style. */
+/* Keeps a sentence about this failure for err_message() and returns `code`. printf-style; control
+ * characters in it are replaced, so that it stays one line. */
 int fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Compilers and analysers do not look into err.c: this tells them that the code comes back. */
 #define fail(code, ...) (fail(code, __VA_ARGS__), (code))

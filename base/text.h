@@ -13,6 +13,9 @@ size_t text_utf8(const void *data, size_t size, uint32_t *code_point);
 
 bool text_is_control(uint32_t code_point); /* C0, DEL, C1 */
 
+/* Whatever a user or a peer put into it, it becomes one line: '?' for C0 and DEL. */
+void text_to_line(char *text);
+
 #define TEXT_QUOTE_SIZE 160
 
 /* The text in double quotes, on one line, for a message: control characters and bytes that are not

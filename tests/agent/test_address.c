@@ -85,12 +85,26 @@ static void loopback_is_told_from_everything_else(void **state)
     assert_false(is_loopback("[fe80::1]:1"));
 }
 
+static void what_may_be_listened_on_and_followed(void **state)
+{
+    (void)state;
+    struct sockaddr_storage address;
+    assert_int_equal(address_to_listen("127.0.0.1:0", &address), ERR_OK);
+    assert_int_equal(address_to_follow("127.0.0.1:1", &address), ERR_OK);
+    assert_int_equal(address_to_follow("127.0.0.1:0", &address), ERR_INVALID);
+    assert_int_equal(address_to_follow("[::1]:0", &address), ERR_INVALID);
+    assert_int_equal(address_to_listen("10.0.0.1:1", &address), ERR_REFUSED);
+    assert_int_equal(address_to_follow("10.0.0.1:1", &address), ERR_REFUSED);
+    assert_int_equal(address_to_follow("10.0.0.1", &address), ERR_INVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_come_back_as_they_were),
         cmocka_unit_test(what_is_no_address_is_refused),
         cmocka_unit_test(loopback_is_told_from_everything_else),
+        cmocka_unit_test(what_may_be_listened_on_and_followed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,7 @@
 #include "base/text.h"
 
+#include "base/err.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -98,6 +100,16 @@ static void quotes_of_any_length_end_inside_the_room(void **state)
     }
 }
 
+static void a_text_becomes_one_line_and_nothing_else_changes(void **state)
+{
+    (void)state;
+    char text[] = "a\nb\r\t\x1b[1m\x7f gr\xc3\xbc\xff~ ";
+    text_to_line(text);
+    assert_string_equal(text, "a?b???[1m? gr\xc3\xbc\xff~ ");
+    assert_int_equal((fail)(ERR_NOTFOUND, "%s: not\nthere", "x\ny"), ERR_NOTFOUND);
+    assert_string_equal(err_message(), "x?y: not?there");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +118,7 @@ int main(void)
         cmocka_unit_test(controls_are_c0_del_and_c1),
         cmocka_unit_test(quotes_show_controls_and_bad_bytes_escaped),
         cmocka_unit_test(quotes_of_any_length_end_inside_the_room),
+        cmocka_unit_test(a_text_becomes_one_line_and_nothing_else_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -668,6 +668,11 @@ grep -q 'no agent' "$err" || die "does not say that nobody ships"
 refused 3 wait "$((last + 1000))"
 refused 2 wait soon
 refused 2 demote --follow nowhere
+refused 2 demote --follow 127.0.0.1:0
+refused 4 demote --follow 192.0.2.1:7711
+refused 2 demote --follow $'no\nwhere'
+refused 2 $'no\nsuch'
+refused 3 append INBOX $'no\nsuch'
 refused 2 wait --replicas many
 prints '' slots
 refused 3 slots drop nobody

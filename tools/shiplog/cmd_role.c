@@ -24,7 +24,7 @@ int cmd_demote(struct cli *cli)
     struct sockaddr_storage address;
     int rc = cli_options(cli, options, 2);
     if (rc == ERR_OK && options[0].value)
-        rc = address_parse(options[0].value, &address);
+        rc = address_to_follow(options[0].value, &address);
     return rc ? rc : store_demote(cli->store, options[0].value, options[1].value);
 }
 

@@ -1,5 +1,6 @@
 #include "tools/shiplog/progress.h"
 
+#include "base/text.h"
 #include "base/times.h"
 
 #include <pthread.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #define PAUSE (TIMES_SECOND / 5) /* between two shows */
+#define LINE_SIZE 1024
 #define CLEAR "\r\033[K"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -39,14 +41,15 @@ void progress_show(const char *format, ...)
 
 void progress_line(const char *format, ...)
 {
+    char text[LINE_SIZE];
     va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    text_to_line(text);
     pthread_mutex_lock(&lock);
     clear();
-    fputs("shiplog: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
+    fprintf(stderr, "shiplog: %s\n", text);
     pthread_mutex_unlock(&lock);
 }
 
