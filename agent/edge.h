@@ -75,6 +75,7 @@ struct station {
     struct duty duty;
     uv_work_t fence_work;
     bool fencing;
+    uint32_t later_epoch; /* number of the one because of which */
     /* cutting the journal's window */
     uv_timer_t keeper;
     uv_work_t keep_work;
@@ -125,7 +126,7 @@ void station_following(struct station *station, const struct welcome *welcome);
 void station_upstream_gone(struct station *station, const char *reason);
 void station_upstream_freed(struct station *station);
 /* The upstream knows of a later epoch than the one that this node is master of. */
-void station_fence(struct station *station);
+void station_fence(struct station *station, uint32_t epoch);
 void station_repairing(struct station *station, const char *reason);
 void station_caught_up(struct station *station);
 

@@ -127,6 +127,7 @@ static int check_master(struct tx *tx, struct checking *work)
     if (epoch_compare(mine, theirs) > 0) {
         feeder_refuse(work->verdict, REFUSAL_EPOCH, "there is a later epoch than %u: %u:%016llx",
                       theirs.number, mine.number, (unsigned long long)mine.node);
+        work->verdict->epoch = mine.number;
         return ERR_OK;
     }
     work->fenced = !known && tx_node(tx)->role == ROLE_MASTER;
@@ -185,7 +186,7 @@ void feeder_check(struct store *store, const struct hello *hello, bool repaired,
     }
     int rc = store_read(store, check, &work);
     if (rc == ERR_OK && work.fenced)
-        rc = store_fence(store, FENCE_EPOCH);
+        rc = store_fence(store, FENCE_EPOCH, hello->epoch.number);
     if (rc)
         feeder_refuse(verdict, REFUSAL_OTHER, "%s", err_message());
 }

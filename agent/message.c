@@ -117,6 +117,7 @@ void message_encode_refuse(const struct refuse *refuse, struct buf *out)
     size_t begun = frame_begin(out, FRAME_REFUSE);
     buf_u32(out, (uint32_t)refuse->why);
     buf_bytes(out, refuse->text);
+    buf_u32(out, refuse->epoch);
     frame_end(out, begun);
 }
 
@@ -127,6 +128,7 @@ int message_decode_refuse(struct bytes payload, struct refuse *refuse)
     uint32_t why = read_u32(&in);
     refuse->why = why < REFUSAL_COUNT ? (enum refusal)why : REFUSAL_OTHER;
     refuse->text = read_bytes(&in);
+    refuse->epoch = read_u32(&in);
     return in.failed ? refuse_malformed("refusal") : ERR_OK;
 }
 

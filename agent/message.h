@@ -67,6 +67,7 @@ const char *refusal_name(enum refusal refusal);
 struct refuse {
     enum refusal why; /* OTHER when the number is not known here */
     struct bytes text;
+    uint32_t epoch; /* EPOCH: number of the later one; else 0 */
 };
 
 enum content_purpose {

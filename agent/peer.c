@@ -75,7 +75,7 @@ static void on_close(void *context, const char *reason)
     if (peer->repairer)
         repairer_cancel(peer->repairer);
     if (!peer->is_source && sink_is_deposed(&peer->sink))
-        station_fence(peer->station);
+        station_fence(peer->station, peer->sink.later_epoch);
     if (!peer->is_source)
         station_upstream_gone(peer->station, reason);
     else if (peer->station)

@@ -122,6 +122,7 @@ static int take_refusal(struct sink *sink, struct bytes payload)
     snprintf(reason, sizeof reason, "refused: %s: %s", refusal_name(refuse.why), text);
     sink->refused = true;
     sink->refusal = refuse.why;
+    sink->later_epoch = refuse.epoch;
     sink_closed(sink, reason);
     return ERR_OK;
 }

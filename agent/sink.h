@@ -56,8 +56,9 @@ struct sink {
     bool dry_run;         /* this node only asks what would be done */
     bool refused;
     enum refusal refusal;
-    uint64_t node_id; /* the upstream's */
-    uint32_t window;  /* bytes that it may have under way */
+    uint32_t later_epoch; /* number of the one for which this node was refused; 0: none */
+    uint64_t node_id;     /* the upstream's */
+    uint32_t window;      /* bytes that it may have under way */
     int64_t heartbeat;
     struct position position; /* as acknowledged */
     struct position applied;

@@ -146,7 +146,8 @@ void source_frame(struct source *source, const struct frame *frame, int64_t now)
 static void refuse(struct source *source, const struct verdict *verdict, int64_t now)
 {
     struct buf out = {0};
-    struct refuse refuse = {.why = verdict->why, .text = bytes_text(verdict->text)};
+    struct refuse refuse = {
+        .why = verdict->why, .text = bytes_text(verdict->text), .epoch = verdict->epoch};
     message_encode_refuse(&refuse, &out);
     talk_send(&source->talk, &out, now);
     source_closed(source, verdict->text);

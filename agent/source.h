@@ -65,6 +65,7 @@ enum judgement {
 struct verdict {
     enum judgement judgement;
     enum refusal why;
+    uint32_t epoch; /* REFUSAL_EPOCH: number of the later one */
     char text[REASON_MAX + 1];
     struct welcome welcome;
 };

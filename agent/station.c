@@ -467,7 +467,7 @@ void station_following(struct station *station, const struct welcome *welcome)
 static void do_fence(uv_work_t *request)
 {
     struct station *station = request->data;
-    if (store_fence(station->store, FENCE_EPOCH))
+    if (store_fence(station->store, FENCE_EPOCH, station->later_epoch))
         log_warning("not-fenced", "store=%s reason=\"%s\"", store_path(station->store),
                     err_message());
     else
@@ -482,11 +482,12 @@ static void fenced(uv_work_t *request, int status)
     station->fencing = false;
 }
 
-void station_fence(struct station *station)
+void station_fence(struct station *station, uint32_t epoch)
 {
     if (station->fencing || station->upstream.duty.fence == FENCE_EPOCH || station->agent->stopping)
         return;
     station->fencing = true;
+    station->later_epoch = epoch;
     uv_queue_work(&station->agent->loop, &station->fence_work, do_fence, fenced);
 }
 

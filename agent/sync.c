@@ -72,11 +72,12 @@ static int later_epoch(const struct branch *branch, struct epoch_id id)
 static int two_masters(struct store *master, struct store *replica, const struct branch *mine,
                        const struct branch *theirs)
 {
-    struct store *fenced = later_epoch(theirs, mine->epoch) ? replica : master;
+    bool mine_is_later = later_epoch(theirs, mine->epoch);
+    struct store *fenced = mine_is_later ? replica : master;
     if (mine->store_id != theirs->store_id || epoch_compare(mine->epoch, theirs->epoch) == 0)
         return fail(ERR_REFUSED, "%s: a master follows nobody (demote makes it a replica)",
                     store_path(replica));
-    int rc = store_fence(fenced, FENCE_EPOCH);
+    int rc = store_fence(fenced, FENCE_EPOCH, (mine_is_later ? mine : theirs)->epoch.number);
     return rc ? rc
               : fail(ERR_REFUSED,
                      "%s: fenced: it was the master of an earlier epoch than %s: demote "

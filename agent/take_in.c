@@ -112,7 +112,7 @@ static int check_relation(struct taking *work)
                     (unsigned long long)work->mine.store_id,
                     (unsigned long long)work->theirs.store_id);
     if (fork->later && master) {
-        int rc = store_fence(work->store, FENCE_EPOCH);
+        int rc = store_fence(work->store, FENCE_EPOCH, work->theirs.epoch.number);
         return rc ? rc
                   : fail(ERR_REFUSED,
                          "%s: fenced: the replica follows a later epoch (%u:%016llx): demote this "
@@ -121,7 +121,7 @@ static int check_relation(struct taking *work)
                          (unsigned long long)work->theirs.epoch.node);
     }
     if (fork->behind && master && work->mine.epoch.node == work->mine.node_id) {
-        int rc = store_fence(work->store, FENCE_BEHIND);
+        int rc = store_fence(work->store, FENCE_BEHIND, work->theirs.epoch.number);
         return rc ? rc
                   : fail(ERR_REFUSED,
                          "%s: fenced: the replica is at %llu, this master never came further than "

@@ -12,6 +12,8 @@
 #define MARK_KEY_SIZE 28u
 #define MARK_ROW_SIZE 20u /* with the CRC-32 */
 #define MARK_EPOCHS_MAX 4096u
+#define MET_KEY "met"
+#define MET_SIZE 8u /* with its CRC-32 */
 
 int epoch_compare(struct epoch_id a, struct epoch_id b)
 {
@@ -115,19 +117,45 @@ int epoch_body_decode(struct bytes from, struct epoch_body *body)
     return ERR_OK;
 }
 
+static int get_met(struct db_txn *txn, uint32_t *number)
+{
+    struct bytes value;
+    int rc = db_get(txn, TABLE_STATE, bytes_text(MET_KEY), &value);
+    *number = 0;
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    if (value.size != MET_SIZE || load_u32(value.data + 4) != hash_crc32(value.data, 4))
+        return fail(ERR_CORRUPT, "the number of the epoch that was met: CRC-32 does not match");
+    *number = load_u32(value.data);
+    return ERR_OK;
+}
+
+int epoch_meet(struct db_txn *txn, uint32_t number)
+{
+    uint8_t row[MET_SIZE];
+    uint32_t met;
+    int rc = get_met(txn, &met);
+    if (rc || met >= number)
+        return rc;
+    save_u32(row, number);
+    save_u32(row + 4, hash_crc32(row, 4));
+    return db_put(txn, TABLE_STATE, bytes_text(MET_KEY), bytes_of(row, sizeof row));
+}
+
 int epoch_highest(struct db_txn *txn, uint32_t *number)
 {
     struct bytes key, value;
     struct db_cursor *cursor;
     struct epoch epoch;
-    *number = 0;
-    int rc = db_cursor_open(txn, TABLE_EPOCHS, &cursor);
+    int rc = get_met(txn, number);
+    if (rc == ERR_OK)
+        rc = db_cursor_open(txn, TABLE_EPOCHS, &cursor);
     if (rc)
         return rc;
     rc = db_last(cursor, &key, &value);
     if (rc == ERR_OK)
         rc = decode(key, value, &epoch);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && *number < epoch.id.number)
         *number = epoch.id.number;
     db_cursor_close(cursor);
     return rc == ERR_END ? ERR_OK : rc;

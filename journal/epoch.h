@@ -25,7 +25,11 @@ int epoch_get(struct db_txn *txn, struct epoch_id id, struct epoch *epoch); /* E
 int epoch_put(struct db_txn *txn, const struct epoch *epoch);
 /* In ascending order; *id starts at zero and is advanced. ERR_END: no more. */
 int epoch_next(struct db_txn *txn, struct epoch_id *id, struct epoch *epoch);
-int epoch_highest(struct db_txn *txn, uint32_t *number); /* of all that are known; 0: none */
+/* Of all that are known or were met; 0: none. */
+int epoch_highest(struct db_txn *txn, uint32_t *number);
+/* Others are in an epoch of this number that is not known here: whatever is opened next is to be
+ * later. */
+int epoch_meet(struct db_txn *txn, uint32_t number);
 
 /* One epoch's bytes within an entry or a message. */
 void epoch_encode(const struct epoch *epoch, struct buf *out);

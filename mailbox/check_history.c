@@ -76,7 +76,8 @@ static int check_stops(struct check *check)
 static int each_state(struct check *check, struct db_cursor *cursor, struct bytes key,
                       struct bytes value)
 {
-    static const char *const known[] = {"node", "relaxed", "journal", "content", "retention"};
+    static const char *const known[] = {"node",    "relaxed",   "journal",
+                                        "content", "retention", "met"};
     (void)value;
     (void)cursor;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -86,17 +87,19 @@ static int each_state(struct check *check, struct db_cursor *cursor, struct byte
     return ERR_OK;
 }
 
-static int check_retention(struct check *check)
+static int check_small_rows(struct check *check)
 {
     struct retention retention;
-    return retention_load(check->txn, &retention);
+    uint32_t highest;
+    int rc = retention_load(check->txn, &retention);
+    return rc ? rc : epoch_highest(check->txn, &highest);
 }
 
 int check_history(struct check *check)
 {
     int rc = check_rows(check, TABLE_STATE, each_state);
     if (rc == ERR_OK)
-        rc = check_note(check, "state", check_retention(check));
+        rc = check_note(check, "state", check_small_rows(check));
     if (rc == ERR_OK)
         rc = check_note(check, "epochs", check_epochs(check));
     if (rc == ERR_OK)

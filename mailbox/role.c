@@ -141,20 +141,29 @@ int store_demote(struct store *store, const char *follow, bool discard)
     return store_maintain(store, demote, &work);
 }
 
+struct fencing {
+    enum fence why;
+    uint32_t epoch;
+};
+
 static int fence(struct tx *tx, void *arg)
 {
-    const enum fence *why = arg;
-    if (tx->node.role != ROLE_MASTER || tx->node.fence == *why)
+    const struct fencing *work = arg;
+    if (tx->node.role != ROLE_MASTER)
         return ERR_OK;
-    tx->node.fence = *why;
+    int rc = epoch_meet(tx->db, work->epoch);
+    if (rc || tx->node.fence == work->why)
+        return rc;
+    tx->node.fence = work->why;
     tx->node_dirty = true;
     tx->notify = true;
     return ERR_OK;
 }
 
-int store_fence(struct store *store, enum fence why)
+int store_fence(struct store *store, enum fence why, uint32_t epoch)
 {
-    return store_maintain(store, fence, &why);
+    struct fencing work = {.why = why, .epoch = epoch};
+    return store_maintain(store, fence, &work);
 }
 
 static int recognise(struct tx *tx, void *arg)

@@ -21,8 +21,10 @@ int store_give_up_repair(struct store *store);
  * by itself is merged at the next contact; `discard`: it is thrown away instead, though kept aside.
  */
 int store_demote(struct store *store, const char *follow, bool discard);
-/* Changes are refused from here on, until the operator decides. Nothing is done at a replica. */
-int store_fence(struct store *store, enum fence fence);
+/* Changes are refused from here on, until the operator decides. `epoch`: the number of the one that
+ * was met; if this node is promoted again, however it comes to that, its epoch is a later one.
+ * Nothing is done at a replica. */
+int store_fence(struct store *store, enum fence fence, uint32_t epoch);
 /* Looks whether the data file is the one that was written last, and opens an epoch if a master
  * cannot be sure of that: before a node shows its position to others. */
 int store_recognise(struct store *store);

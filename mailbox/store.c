@@ -346,6 +346,9 @@ int tx_open_epoch(struct tx *tx, const char *reason, uint64_t first, uint32_t nu
         highest = number;
     if (highest < parent.number)
         highest = parent.number;
+    if (highest == UINT32_MAX)
+        return fail(ERR_REFUSED, "%s: no epoch can be later than those that it has met",
+                    store_path(tx->store));
     tx->node.epoch = (struct epoch_id){.number = highest + 1, .node = tx->node.node_id};
     tx->node_dirty = true;
     if (first > tx->window.last.modseq)

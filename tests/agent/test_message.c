@@ -245,15 +245,16 @@ static void a_welcome_that_makes_no_sense_is_refused(void **state)
 static void a_refusal_is_these_bytes(void **state)
 {
     struct buf out = {0};
-    struct refuse refuse = {.why = REFUSAL_FORK, .text = bytes_text("no")};
+    struct refuse refuse = {.why = REFUSAL_EPOCH, .text = bytes_text("no"), .epoch = 3};
     struct refuse got;
     (void)state;
     message_encode_refuse(&refuse, &out);
-    ASSERT_PAYLOAD(&out, FRAME_REFUSE, "\5\0\0\0\2no");
+    ASSERT_PAYLOAD(&out, FRAME_REFUSE, "\7\0\0\0\2no\3\0\0\0");
     assert_exact(&out, FRAME_REFUSE, true);
-    assert_int_equal(message_decode_refuse(bytes_of("\x63\0\0\0\2no", 7), &got), ERR_OK);
+    assert_int_equal(message_decode_refuse(bytes_of("\x63\0\0\0\2no\3\0\0\0", 11), &got), ERR_OK);
     assert_int_equal(got.why, REFUSAL_OTHER);
     assert_true(bytes_equal(got.text, bytes_text("no")));
+    assert_int_equal(got.epoch, 3);
     buf_free(&out);
 }
 

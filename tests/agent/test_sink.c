@@ -238,7 +238,8 @@ static void a_refusal_is_told_with_its_reason(void **state)
 {
     struct stage stage;
     struct buf out = {0};
-    struct refuse refuse = {.why = REFUSAL_FORK, .text = bytes_text("not\non this journal")};
+    struct refuse refuse = {
+        .why = REFUSAL_FORK, .text = bytes_text("not\non this journal"), .epoch = 5};
     (void)state;
     set_up(&stage);
     load(&stage);
@@ -250,6 +251,7 @@ static void a_refusal_is_told_with_its_reason(void **state)
     assert_string_equal(stage.reason, "refused: fork: not on this journal");
     assert_true(stage.sink.refused);
     assert_int_equal(stage.sink.refusal, REFUSAL_FORK);
+    assert_int_equal(stage.sink.later_epoch, 5);
     tear_down(&stage);
 }
 

@@ -322,6 +322,10 @@ static void epochs_are_a_tree(void **state)
         assert_int_equal(epoch_put(journal->txn, &epochs[i]), ERR_OK);
     assert_int_equal(epoch_highest(journal->txn, &highest), ERR_OK);
     assert_int_equal(highest, 3);
+    assert_int_equal(epoch_meet(journal->txn, 7), ERR_OK);
+    assert_int_equal(epoch_meet(journal->txn, 5), ERR_OK);
+    assert_int_equal(epoch_highest(journal->txn, &highest), ERR_OK);
+    assert_int_equal(highest, 7);
     static const size_t order[] = {0, 2, 1, 3};
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(epoch_next(journal->txn, &id, &epoch), ERR_OK);

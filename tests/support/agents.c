@@ -135,7 +135,7 @@ static void touch(struct site *site)
 
 static void fence(struct site *site)
 {
-    MUST(site, store_fence(site->store, FENCE_EPOCH));
+    MUST(site, store_fence(site->store, FENCE_EPOCH, site->later_epoch));
     site->agents->fenced++;
     touch(site);
 }
@@ -174,8 +174,10 @@ static void on_close(void *context, const char *reason)
     tell(site, line->is_source ? "follower gone" : "upstream gone", reason);
     if (line->repairer)
         wire_at(&site->agents->wire, 0, cancel_repair, line);
-    if (!line->is_source && sink_is_deposed(&line->sink))
+    if (!line->is_source && sink_is_deposed(&line->sink)) {
+        site->later_epoch = line->sink.later_epoch;
         later(site, slowness(site), fence);
+    }
     if (!line->is_source)
         upstream_gone(&site->upstream, now_of(site));
     else if (line->admitted && moorings_gone(&site->moorings, line->source.name))

@@ -67,6 +67,7 @@ struct site {
     bool telling; /* followers will be told of news */
     bool saving;
     int64_t cut_off_until[AGENTS_MOST]; /* from other nodes */
+    uint32_t later_epoch;               /* number of the one by which it is fenced */
     unsigned dials;
     unsigned welcomes;
     unsigned repairs;

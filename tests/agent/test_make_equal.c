@@ -1,0 +1,218 @@
+/* A replica's repair is cut off, at every question in turn, and the replica then comes to another
+ * master, who has not got all that it was being made equal to. Three nodes: A, which all followed
+ * first; B, which was promoted; C, whose repair by B is cut off, and which goes to A. Last B is
+ * merged into A as well. Whatever was where in between, all must have every message, once. */
+#include "agent/make_equal.h"
+
+#include "agent/sync.h"
+#include "base/err.h"
+#include "mailbox/retain.h"
+#include "mailbox/role.h"
+#include "tests/support/post.h"
+#include "tests/support/scratch.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define QUESTIONS_MOST 100u
+#define MESSAGES_MOST 10u /* the n-th is of n bytes */
+
+enum { A, B, C, NODES };
+
+struct three {
+    char directory[PATH_MAX];
+    struct store *stores[NODES];
+    unsigned messages;
+    unsigned questions;
+    unsigned cut_at; /* 0: nothing is cut off */
+    bool cut;
+};
+
+static void append(struct three *three, unsigned node, const char *name)
+{
+    unsigned number = ++three->messages;
+    assert_int_equal(post_append(three->stores[node], name, number, number), ERR_OK);
+}
+
+static void open_three(struct three *three)
+{
+    const char *const names[] = {"a", "b", "c"};
+    scratch_make(three->directory);
+    for (unsigned i = 0; i < NODES; i++) {
+        char path[PATH_MAX];
+        enum role role = i == A ? ROLE_MASTER : ROLE_REPLICA;
+        scratch_path(path, three->directory, names[i]);
+        assert_int_equal(store_init(path, role, NULL, NULL), ERR_OK);
+        assert_int_equal(store_open(path, NULL, &three->stores[i]), ERR_OK);
+    }
+    assert_int_equal(post_create(three->stores[A], "INBOX"), ERR_OK);
+    assert_int_equal(post_create(three->stores[A], "sent"), ERR_OK);
+    append(three, A, "INBOX");
+    append(three, A, "INBOX");
+    append(three, A, "sent");
+    assert_int_equal(post_ship(three->stores[A], three->stores[B]), ERR_OK);
+    assert_int_equal(post_ship(three->stores[A], three->stores[C]), ERR_OK);
+}
+
+static void close_three(struct three *three)
+{
+    for (unsigned i = 0; i < NODES; i++)
+        store_close(three->stores[i]);
+    scratch_remove(three->directory);
+}
+
+/* What C is to get of B by a repair: its journal does not lead there. */
+static void go_on_at_b(struct three *three)
+{
+    const struct cut cut = {.entries = 0,
+                            .bytes = UINT64_MAX,
+                            .before = INT64_MIN,
+                            .up_to = UINT64_MAX,
+                            .held_from = UINT64_MAX};
+    struct retained done;
+    assert_int_equal(store_promote(three->stores[B], false), ERR_OK);
+    append(three, B, "INBOX");
+    append(three, B, "sent");
+    assert_int_equal(post_meta(three->stores[B], "/note", "b"), ERR_OK);
+    assert_int_equal(store_cut(three->stores[B], &cut, false, &done), ERR_OK);
+}
+
+static void go_on_at_c(struct three *three)
+{
+    assert_int_equal(store_promote(three->stores[C], false), ERR_OK);
+    append(three, C, "INBOX");
+    append(three, C, "sent");
+    assert_int_equal(store_demote(three->stores[C], NULL, false), ERR_OK);
+}
+
+static int before_question(void *arg)
+{
+    struct three *three = arg;
+    three->cut = ++three->questions == three->cut_at;
+    return three->cut ? ERR_PEER : ERR_OK;
+}
+
+static int pass(struct three *three, unsigned master, unsigned replica)
+{
+    struct sync sync = {.master_name = "master", .asking = before_question, .arg = three};
+    int rc = sync_stores(three->stores[master], three->stores[replica], &sync);
+    free(sync.aside);
+    return rc;
+}
+
+/* Each message has its own size. */
+static void note_sizes(struct mailbox *mailbox, unsigned found[MESSAGES_MOST])
+{
+    struct record records[MESSAGES_MOST];
+    size_t count;
+    assert_int_equal(mailbox_batch(mailbox, 1, records, MESSAGES_MOST, &count), ERR_OK);
+    for (size_t i = 0; i < count; i++) {
+        assert_in_range(records[i].size, 1, MESSAGES_MOST - 1);
+        if (record_live(&records[i]))
+            found[records[i].size]++;
+    }
+}
+
+static int count_messages(struct tx *tx, void *arg)
+{
+    struct header header;
+    struct mailbox *mailbox;
+    uint64_t id = 0;
+    int rc;
+    while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
+        rc = mailbox_open_id(tx, header.id, NULL, &mailbox);
+        if (rc)
+            return rc;
+        note_sizes(mailbox, arg);
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static void has_all(const struct three *three, unsigned node)
+{
+    unsigned found[MESSAGES_MOST] = {0};
+    assert_int_equal(store_read(three->stores[node], count_messages, found), ERR_OK);
+    for (unsigned i = 1; i <= three->messages; i++)
+        assert_int_equal(found[i], 1);
+    assert_int_equal(post_check(three->stores[node]), 0);
+}
+
+static void follows_a(struct three *three, unsigned node)
+{
+    struct post_facts here, there;
+    assert_int_equal(store_demote(three->stores[node], "a", false), ERR_OK);
+    int rc = pass(three, A, node);
+    if (rc == ERR_REFUSED) { /* A was fenced by B's epoch */
+        assert_int_equal(store_promote(three->stores[A], false), ERR_OK);
+        rc = pass(three, A, node);
+    }
+    assert_int_equal(rc, ERR_OK);
+    assert_int_equal(post_facts(three->stores[A], &here), ERR_OK);
+    assert_int_equal(post_facts(three->stores[node], &there), ERR_OK);
+    assert_true(position_equal(here.position, there.position));
+    assert_int_equal(node_digest(&here.node), node_digest(&there.node));
+}
+
+/* `before` is done once A's followers are equal. */
+static void repair_is_cut_off_anywhere(void (*before)(struct three *three))
+{
+    for (unsigned at = 1; at < QUESTIONS_MOST; at++) {
+        struct three three = {0};
+        open_three(&three);
+        before(&three);
+        three.cut_at = at;
+        int rc = pass(&three, B, C);
+        bool cut = three.cut;
+        assert_int_equal(rc, cut ? ERR_PEER : ERR_OK);
+        three.cut_at = 0;
+        append(&three, A, "INBOX");
+        follows_a(&three, C);
+        follows_a(&three, B);
+        follows_a(&three, C);
+        for (unsigned i = 0; i < NODES; i++)
+            has_all(&three, i);
+        close_three(&three);
+        if (!cut)
+            return;
+    }
+    fail_msg("a repair takes more than %u questions", QUESTIONS_MOST);
+}
+
+/* C has B's position then, and not B's mail: a mark that says that A took all of it in loses it. */
+static void behind(struct three *three)
+{
+    go_on_at_b(three);
+}
+
+static void apart(struct three *three)
+{
+    go_on_at_c(three);
+    go_on_at_b(three);
+}
+
+static void what_a_cut_off_repair_had_not_brought_is_not_said_to_be_taken_in(void **state)
+{
+    (void)state;
+    repair_is_cut_off_anywhere(behind);
+}
+
+static void what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled(void **state)
+{
+    (void)state;
+    repair_is_cut_off_anywhere(apart);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_cut_off_repair_had_not_brought_is_not_said_to_be_taken_in),
+        cmocka_unit_test(what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
