@@ -3,6 +3,7 @@
 # A is the master that the others are merged into.
 set -euo pipefail
 bin=$SHIPLOG_BIN
+shiplog=$bin/shiplog
 work=$(mktemp -d)
 [ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
 out=$work/out err=$work/err names=$work/names
@@ -20,7 +21,7 @@ die() {
 on() {
     local node=$1 code=0
     shift
-    "$bin/shiplog" -s "$work/$node" "$@" >"$out" 2>"$err" || code=$?
+    "$shiplog" -s "$work/$node" "$@" >"$out" 2>"$err" || code=$?
     [ "$code" -eq 0 ] || die "exit code $code on "$node": $*"
 }
 A() { on A "$@"; }
@@ -31,7 +32,7 @@ C() { on C "$@"; }
 fails() {
     local want=$1 node=$2 code=0
     shift 2
-    "$bin/shiplog" -s "$work/$node" "$@" >"$out" 2>"$err" || code=$?
+    "$shiplog" -s "$work/$node" "$@" >"$out" 2>"$err" || code=$?
     [ "$code" -eq "$want" ] || die "exit code $code, not $want, on "$node": $*"
 }
 
@@ -162,7 +163,7 @@ told() {
 # sync CODE MASTER REPLICA [OPTION…]: output in $out; the store's line as variables.
 sync() {
     local want=$1 code=0
-    "$bin/shiplog" sync "${@:4}" "$work/$2" "$work/$3" >"$out" 2>"$err" || code=$?
+    "$shiplog" sync "${@:4}" "$work/$2" "$work/$3" >"$out" 2>"$err" || code=$?
     [ "$code" -eq "$want" ] || die "exit code $code, not $want: sync ${*:4} $2 $3"
     IFS=$'\t' read -r _ tier reason sent renumbered copied_back expunged wire_bytes position aside < <(tail -n 1 "$out") || true
     return 0
