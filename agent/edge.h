@@ -142,9 +142,10 @@ void peer_tick(struct peer *peer);
  */
 void peer_maybe_free(struct peer *peer);
 
-/* Repairs (peer_repair.c): the work TAKE_IN of a source, EQUALISE of a sink. */
+/* Repairs (peer_repair.c): the work TAKE_IN and HEAL of a source, EQUALISE of a sink. */
 bool peer_may_repair(const struct peer *peer); /* not too many are under way */
 void peer_take_in(struct peer *peer);
+void peer_heal(struct peer *peer);
 void peer_equalise(struct peer *peer);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "mailbox/change.h"
 #include "mailbox/content.h"
+#include "mailbox/lacking.h"
 #include "mailbox/role.h"
 #include "mailbox/stop.h"
 
@@ -27,6 +28,7 @@ struct feeder {
     struct store *store;
     struct position after; /* the last entry that was sent */
     bool ready;            /* the entry behind `after` has had its content */
+    struct damage damage;  /* that the follower could not mend */
     struct sending sending;
     struct buf wants; /* GUIDs */
     size_t wanted;    /* bytes of these that were dealt with */
@@ -61,7 +63,7 @@ static void demand_repair(struct verdict *verdict, const char *format, ...)
 
 struct checking {
     const struct hello *hello;
-    bool repaired;
+    struct tried tried;
     struct verdict *verdict;
     bool fenced; /* by what the greeting shows */
 };
@@ -84,26 +86,33 @@ static int check_position(struct tx *tx, struct position position, struct verdic
     return ERR_OK;
 }
 
+static int look_for_damage(struct tx *tx, struct damage *damage)
+{
+    int rc = stop_any(tx_db(tx), &damage->stops);
+    return rc ? rc : lacking_count(tx_db(tx), &damage->lacking);
+}
+
 /* Damage at either end: what cannot be mended is not tried again and again, and does not keep the
  * other mailboxes from being followed. */
 static int check_damage(struct tx *tx, const struct checking *work)
 {
     const struct hello *hello = work->hello;
-    bool stops;
-    int rc = stop_any(tx_db(tx), &stops);
+    struct damage *damage = &work->verdict->damage;
+    int rc = look_for_damage(tx, damage);
+    bool stops = damage->stops;
     if (rc || work->verdict->judgement != JUDGE_WELCOME)
         return rc;
     if (stops && tx_node(tx)->role == ROLE_REPLICA)
         feeder_refuse(work->verdict, REFUSAL_NOT_READY, "this node is being repaired itself");
-    else if (work->repaired)
-        return ERR_OK;
-    else if (hello->repairing)
+    else if (!work->tried.repair && hello->repairing)
         demand_repair(work->verdict, "mailboxes of the follower wait to be repaired");
-    else if (stops)
+    else if (!work->tried.repair && stops)
         demand_repair(work->verdict, "mailboxes of the master are damaged");
-    else if (position_equal(hello->position, tx_window(tx)->last) &&
+    else if (!work->tried.repair && position_equal(hello->position, tx_window(tx)->last) &&
              hello->digest != node_digest(tx_node(tx)))
         demand_repair(work->verdict, "at the same position the digests differ");
+    else if (!work->tried.heal && damage->lacking && !hello->dry_run)
+        work->verdict->judgement = JUDGE_HEAL;
     return ERR_OK;
 }
 
@@ -152,7 +161,7 @@ static int check(struct tx *tx, void *arg)
         return ERR_OK;
     }
     if (hello->store_id && hello->store_id != node->store_id && hello->adopt && !hello->master &&
-        !work->repaired) {
+        !work->tried.repair) {
         demand_repair(verdict, "a store with a history of its own");
         return ERR_OK;
     }
@@ -174,10 +183,10 @@ static int check(struct tx *tx, void *arg)
     return rc ? rc : check_damage(tx, work);
 }
 
-void feeder_check(struct store *store, const struct hello *hello, bool repaired,
+void feeder_check(struct store *store, const struct hello *hello, struct tried tried,
                   struct verdict *verdict)
 {
-    struct checking work = {.hello = hello, .repaired = repaired, .verdict = verdict};
+    struct checking work = {.hello = hello, .tried = tried, .verdict = verdict};
     if (hello->oldest > PROTOCOL_VERSION || hello->newest < PROTOCOL_VERSION) {
         feeder_refuse(verdict, REFUSAL_VERSION,
                       "version %u of the protocol is spoken here, %u to %u there", PROTOCOL_VERSION,
@@ -191,7 +200,7 @@ void feeder_check(struct store *store, const struct hello *hello, bool repaired,
         feeder_refuse(verdict, REFUSAL_OTHER, "%s", err_message());
 }
 
-int feeder_open(struct store *store, const struct hello *hello, const struct welcome *welcome,
+int feeder_open(struct store *store, const struct hello *hello, const struct verdict *verdict,
                 struct feeder **out)
 {
     struct feeder *feeder = calloc(1, sizeof *feeder);
@@ -201,7 +210,8 @@ int feeder_open(struct store *store, const struct hello *hello, const struct wel
     feeder->store = store;
     feeder->after = hello->position;
     if (hello->store_id == 0)
-        feeder->after = (struct position){.chain = entry_chain_start(welcome->store_id)};
+        feeder->after = (struct position){.chain = entry_chain_start(verdict->welcome.store_id)};
+    feeder->damage = verdict->damage;
     return ERR_OK;
 }
 
@@ -384,10 +394,25 @@ static int check_after(struct feeder *feeder, struct tx *tx)
     return rc == ERR_END ? fail(ERR_DIFFERS, "the journal here was replaced") : rc;
 }
 
+/* Damage that was found here since the follower came: it may have what is lost, so it is to come
+ * again. A replica has its own upstream to ask. */
+static int check_sound(struct feeder *feeder, struct tx *tx)
+{
+    struct damage now;
+    int rc = look_for_damage(tx, &now);
+    if (rc || tx_node(tx)->role != ROLE_MASTER)
+        return rc;
+    bool more = now.lacking > feeder->damage.lacking || (now.stops && !feeder->damage.stops);
+    feeder->damage = now;
+    return more ? fail(ERR_DIFFERS, "damage was found here that a follower may mend") : ERR_OK;
+}
+
 static int fill(struct tx *tx, void *arg)
 {
     struct feeder *feeder = arg;
     int rc = check_after(feeder, tx);
+    if (rc == ERR_OK)
+        rc = check_sound(feeder, tx);
     if (rc == ERR_OK && feeder->sending.active)
         rc = send_content(feeder, tx);
     if (rc == ERR_OK && !feeder->sending.active)

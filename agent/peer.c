@@ -182,19 +182,26 @@ static void do_source_work(uv_work_t *request)
     source_job_run(&peer->source_job, station ? station->store : NULL);
 }
 
+static const char *said_of(const struct verdict *verdict)
+{
+    if (verdict->judgement == JUDGE_REPAIR)
+        return "repair";
+    return verdict->judgement == JUDGE_HEAL ? "heal" : "follower";
+}
+
 static void checked(struct peer *peer)
 {
     struct verdict *verdict = &peer->source_job.verdict;
-    if (verdict->judgement == JUDGE_REPAIR && !peer_may_repair(peer))
+    bool asks = verdict->judgement == JUDGE_REPAIR || verdict->judgement == JUDGE_HEAL;
+    if (asks && !peer_may_repair(peer))
         feeder_refuse(verdict, REFUSAL_NOT_READY, "too many repairs are under way here");
     if (verdict->judgement == JUDGE_REFUSE || peer->ending || !station_admit(peer->found, peer))
         return;
     peer->station = peer->found;
     /* Its answers may be as large as anything. */
     peer->parser.most = FRAME_MAX_PAYLOAD;
-    log_info(verdict->judgement == JUDGE_REPAIR ? "repair" : "follower",
-             "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store), peer->source.name,
-             (unsigned long long)peer->source.hello.position.modseq);
+    log_info(said_of(verdict), "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store),
+             peer->source.name, (unsigned long long)peer->source.hello.position.modseq);
 }
 
 static void source_work_done(uv_work_t *request, int status)
@@ -214,6 +221,8 @@ static void on_source_work(void *context, enum source_work work)
     source_job_begin(&peer->source_job, work);
     if (work == SOURCE_TAKE_IN)
         peer_take_in(peer);
+    else if (work == SOURCE_HEAL)
+        peer_heal(peer);
     else
         start_work(peer, do_source_work, source_work_done);
 }

@@ -1,7 +1,9 @@
-/* A connection's repair: what the state machines call TAKE_IN and EQUALISE, in a thread of its own.
+/* A connection's repair: what the state machines call TAKE_IN, HEAL and EQUALISE, in a thread of
+ * its own.
  */
 #include "agent/agent.h"
 #include "agent/edge.h"
+#include "agent/heal.h"
 #include "agent/log.h"
 #include "base/err.h"
 
@@ -76,6 +78,29 @@ static void taken(void *context, int rc)
 void peer_take_in(struct peer *peer)
 {
     static const struct repairer_work work = {run_take_in, ask_follower, taken};
+    start(peer, &work);
+}
+
+static int run_heal(void *context, const struct asker *asker)
+{
+    struct peer *peer = context;
+    struct healed healed;
+    int rc = heal(peer->station->store, asker, &healed);
+    if (healed.found)
+        log_info("content-healed", "store=%s peer=\"%s\" found=%llu of=%llu", store_of(peer),
+                 peer->source.name, (unsigned long long)healed.found,
+                 (unsigned long long)healed.lacking);
+    if (rc || healed.found < healed.lacking)
+        log_warning("content-lacking", "store=%s peer=\"%s\" missing=%llu reason=\"%s\"",
+                    store_of(peer), peer->source.name,
+                    (unsigned long long)(healed.lacking - healed.found),
+                    rc ? err_message() : "the follower has not got it either");
+    return rc;
+}
+
+void peer_heal(struct peer *peer)
+{
+    static const struct repairer_work work = {run_heal, ask_follower, taken};
     start(peer, &work);
 }
 

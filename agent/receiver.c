@@ -5,6 +5,7 @@
 #include "journal/tables.h"
 #include "mailbox/change.h"
 #include "mailbox/draft.h"
+#include "mailbox/lacking.h"
 #include "mailbox/stop.h"
 
 #include <stdio.h>
@@ -64,6 +65,7 @@ struct receiver {
     struct incoming incoming;
     uint64_t answered;
     struct buf missed;   /* GUIDs */
+    struct buf absent;   /* GUIDs that the upstream has lost, of content that is not here either */
     struct guid looking; /* the search for missing content goes on behind this one */
     struct change change;
 };
@@ -90,6 +92,7 @@ void receiver_close(struct receiver *receiver)
     free(receiver->commits);
     buf_free(&receiver->entries);
     buf_free(&receiver->missed);
+    buf_free(&receiver->absent);
     change_free(&receiver->change);
     free(receiver);
 }
@@ -237,10 +240,40 @@ static int take_absence(struct receiver *receiver, const struct content_part *pa
 {
     draft_close(receiver->incoming.draft);
     receiver->incoming.draft = NULL;
+    if (part->state == CONTENT_MISSING)
+        buf_put(&receiver->absent, part->guid.bytes, GUID_SIZE);
+    if (receiver->absent.failed)
+        return fail(ERR_NOMEM, "out of memory");
     if (part->purpose == CONTENT_AHEAD)
         return add_arrival(receiver, &part->guid, NULL);
     receiver->answered++;
     return ERR_OK;
+}
+
+static int mark_absent(struct tx *tx, void *arg)
+{
+    const struct buf *absent = arg;
+    for (size_t at = 0; at < absent->size; at += GUID_SIZE) {
+        struct content content;
+        struct guid guid;
+        memcpy(guid.bytes, absent->data + at, GUID_SIZE);
+        int rc = content_get(tx_db(tx), &guid, &content);
+        if (rc == ERR_OK && content.references && content.number == 0)
+            rc = lacking_mark(tx_db(tx), &guid);
+        if (rc && rc != ERR_END)
+            return rc;
+    }
+    return ERR_OK;
+}
+
+/* When the entries that it came ahead of are applied. */
+static int keep_absent(struct receiver *receiver)
+{
+    if (!receiver->absent.size || receiver->entries.size)
+        return ERR_OK;
+    int rc = store_maintain(receiver->store, mark_absent, &receiver->absent);
+    buf_reset(&receiver->absent);
+    return rc;
 }
 
 static int take_content(struct receiver *receiver, struct bytes payload)
@@ -493,6 +526,8 @@ int receiver_take(struct receiver *receiver, struct bytes frames, struct taken *
     int rc = take_frames(receiver, frames);
     if (rc == ERR_OK)
         rc = apply_whole(receiver);
+    if (rc == ERR_OK)
+        rc = keep_absent(receiver);
     if (rc == ERR_OK && receiver->memory > DRAFT_MEMORY_MAX)
         rc = stage_arrivals(receiver);
     if (!receiver->repairing)

@@ -131,6 +131,8 @@ static int take_welcome(struct sink *sink, struct bytes payload, int64_t now)
 {
     struct welcome welcome;
     int rc = message_decode_welcome(payload, &welcome);
+    if (rc == ERR_OK && sink->working)
+        rc = fail(ERR_PROTOCOL, "a welcome before the last question was answered");
     if (rc == ERR_OK && sink->master)
         rc = fail(ERR_PROTOCOL, "a master was welcomed as a follower");
     if (rc)
@@ -188,15 +190,16 @@ static int take_frame(struct sink *sink, const struct frame *frame, int64_t now)
 {
     bool tailing = sink->state == SINK_TAILING;
     bool greeting = sink->state == SINK_GREETING;
-    if (greeting && frame->type == FRAME_WELCOME)
+    bool greeted = greeting || sink->state == SINK_ANSWERING;
+    if (greeted && frame->type == FRAME_WELCOME)
         return take_welcome(sink, frame->payload, now);
-    if ((greeting || sink->state == SINK_ANSWERING) && frame->type == FRAME_REFUSE)
+    if (greeted && frame->type == FRAME_REFUSE)
         return take_refusal(sink, frame->payload);
     if (tailing && !sink->dry_run && (frame->type == FRAME_ENTRIES || frame->type == FRAME_CONTENT))
         return enqueue(sink, frame->whole);
     if (greeting && !sink->master && frame->type == FRAME_REPAIR)
         return take_repair(sink, frame->payload);
-    if (sink->state == SINK_ANSWERING && frame->type == FRAME_ASK)
+    if (greeted && !sink->master && frame->type == FRAME_ASK)
         return start_repair_work(sink, SINK_ANSWER, frame->payload);
     if (sink->state == SINK_ANSWERING && frame->type == FRAME_PLAN)
         return start_repair_work(sink, SINK_EQUALISE, frame->payload);

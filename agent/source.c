@@ -164,6 +164,27 @@ static void begin_repair(struct source *source, const struct verdict *verdict, i
         start(source, SOURCE_TAKE_IN);
 }
 
+static void begin_healing(struct source *source)
+{
+    source->healed = true;
+    source->state = SOURCE_TAKING_IN;
+    start(source, SOURCE_HEAL);
+}
+
+void source_healed(struct source *source, int rc, int64_t now)
+{
+    (void)now;
+    source->working = false;
+    if (!is(source, SOURCE_TAKING_IN))
+        return;
+    if (rc == ERR_PROTOCOL) {
+        source_end(source, err_message());
+        return;
+    }
+    source->state = SOURCE_CHECKING;
+    start(source, SOURCE_CHECK);
+}
+
 void source_ask(struct source *source, struct bytes question, int64_t now)
 {
     if (is(source, SOURCE_TAKING_IN))
@@ -210,6 +231,10 @@ void source_checked(struct source *source, const struct verdict *verdict, int64_
     }
     if (verdict->judgement == JUDGE_REPAIR) {
         begin_repair(source, verdict, now);
+        return;
+    }
+    if (verdict->judgement == JUDGE_HEAL) {
+        begin_healing(source);
         return;
     }
     struct welcome welcome = verdict->welcome;

@@ -37,12 +37,13 @@ static void check(struct source_job *job, struct store *store)
         feeder_refuse(verdict, REFUSAL_STORE, "no such store here");
         return;
     }
-    feeder_check(store, hello, repairs > 0, verdict);
+    const struct tried tried = {.repair = repairs > 0, .heal = job->source->healed};
+    feeder_check(store, hello, tried, verdict);
     if (verdict->judgement == JUDGE_REPAIR && repairs >= REPAIRS_MOST)
         feeder_refuse(verdict, REFUSAL_OTHER, "it was repaired %u times, and still cannot be fed",
                       repairs);
     if (verdict->judgement == JUDGE_WELCOME &&
-        feeder_open(store, hello, &verdict->welcome, &job->feeder) != ERR_OK)
+        feeder_open(store, hello, verdict, &job->feeder) != ERR_OK)
         feeder_refuse(verdict, REFUSAL_OTHER, "%s", err_message());
 }
 
@@ -109,6 +110,8 @@ void source_job_end(struct source_job *job, int64_t now)
         source_answered(source, rc, buf_view(&job->made), now);
     else if (job->work == SOURCE_TAKE_IN)
         source_taken(source, rc, buf_view(&job->made), now);
+    else if (job->work == SOURCE_HEAL)
+        source_healed(source, rc, now);
     else
         source_filled(source, rc, buf_view(&job->made), job->all, now);
 }

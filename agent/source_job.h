@@ -22,7 +22,8 @@ struct source_job {
 
 void source_job_free(struct source_job *job); /* when none is under way */
 void source_job_begin(struct source_job *job, enum source_work work);
-/* Not TAKE_IN. `store`: NULL when a CHECK finds none that the follower may have. */
+/* Neither TAKE_IN nor HEAL (agent/heal.h). `store`: NULL when a CHECK finds none that the follower
+ * may have. */
 void source_job_run(struct source_job *job, struct store *store);
 /* TAKE_IN; *plan (zero) is the caller's to free, whatever comes of it. The result is to be given to
  * source_job_result(). */

@@ -3,11 +3,13 @@
 #include "agent/answer.h"
 #include "agent/feeder.h"
 #include "agent/fork.h"
+#include "agent/heal.h"
 #include "agent/receiver.h"
 #include "agent/take_in.h"
 #include "base/err.h"
 #include "base/times.h"
 #include "journal/slots.h"
+#include "mailbox/lacking.h"
 #include "mailbox/role.h"
 #include "mailbox/stop.h"
 
@@ -46,6 +48,7 @@ struct facts_of_end {
     struct node node;
     struct position last;
     bool stops;
+    uint64_t lacking; /* pieces of content */
 };
 
 static int look(struct tx *tx, void *arg)
@@ -53,7 +56,8 @@ static int look(struct tx *tx, void *arg)
     struct facts_of_end *facts = arg;
     facts->node = *tx_node(tx);
     facts->last = tx_window(tx)->last;
-    return stop_any(tx_db(tx), &facts->stops);
+    int rc = stop_any(tx_db(tx), &facts->stops);
+    return rc ? rc : lacking_count(tx_db(tx), &facts->lacking);
 }
 
 static int later_epoch(const struct branch *branch, struct epoch_id id)
@@ -285,11 +289,11 @@ static int follow(struct end *master, struct end *replica)
     if (rc == ERR_OK)
         rc = receiver_hello(tail.receiver, &hello);
     if (rc == ERR_OK)
-        feeder_check(master->store, &hello, true, &verdict);
+        feeder_check(master->store, &hello, (struct tried){.repair = true, .heal = true}, &verdict);
     if (rc == ERR_OK && verdict.judgement != JUDGE_WELCOME)
         rc = fail(ERR_REFUSED, "%s", verdict.text);
     if (rc == ERR_OK)
-        rc = feeder_open(master->store, &hello, &verdict.welcome, &tail.feeder);
+        rc = feeder_open(master->store, &hello, &verdict, &tail.feeder);
     if (rc == ERR_OK) {
         receiver_welcome(tail.receiver, &verdict.welcome);
         rc = drain(&tail);
@@ -393,6 +397,19 @@ static int one_round(struct end *master, struct end *replica, struct facts_of_en
     return rc;
 }
 
+/* Content that damage took at one end, and the other may have. */
+static int heal_both(struct end *master, struct end *replica, const struct facts_of_end *here,
+                     const struct facts_of_end *there)
+{
+    const struct asker source = {.ask = ask_end, .context = master};
+    const struct asker target = {.ask = ask_end, .context = replica};
+    struct healed healed;
+    if (master->sync->dry_run || here->node.store_id != there->node.store_id)
+        return ERR_OK;
+    int rc = here->lacking ? heal(master->store, &target, &healed) : ERR_OK;
+    return rc == ERR_OK && there->lacking ? heal(replica->store, &source, &healed) : rc;
+}
+
 static int run(struct end *master, struct end *replica)
 {
     struct sync *sync = master->sync;
@@ -403,6 +420,8 @@ static int run(struct end *master, struct end *replica)
         rc = look_at_both(master, replica, &here, &there);
     if (rc == ERR_OK && (there.node.role == ROLE_MASTER || !is_equal(&here, &there)))
         rc = check_roles(master, replica);
+    if (rc == ERR_OK)
+        rc = heal_both(master, replica, &here, &there);
     for (unsigned round = 0; rc == ERR_OK && !is_equal(&here, &there) && round < ROUNDS_MOST;
          round++) {
         bool waiting = sync->waiting;

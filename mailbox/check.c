@@ -236,6 +236,7 @@ static int check_tables(struct tx *tx, void *arg)
 
 static int forget_content(struct tx *tx, void *arg)
 {
+    tx->notify = true;
     return content_forget(tx_db(tx), arg);
 }
 

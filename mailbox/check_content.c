@@ -7,6 +7,7 @@
 #include "mailbox/draft.h"
 #include "mailbox/flags.h"
 #include "mailbox/keywords.h"
+#include "mailbox/lacking.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -54,6 +55,15 @@ static int add_content(struct check *check, const struct check_content *content)
     return check->stored.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
 }
 
+/* Other nodes may have it. */
+static int mark_lacking(struct check *check, const struct guid *guid)
+{
+    if (!check->repair)
+        return ERR_OK;
+    check->tx->notify = true;
+    return lacking_mark(check->txn, guid);
+}
+
 /* A row that cannot be read is made anew; its bytes are found by each_chunk(). */
 static int mend_row(struct check *check, struct db_cursor *cursor, struct bytes key)
 {
@@ -63,9 +73,10 @@ static int mend_row(struct check *check, struct db_cursor *cursor, struct bytes 
         return ERR_OK;
     memcpy(content.guid.bytes, key.data, GUID_SIZE);
     content.references = references(check, &content.guid, &live);
-    if (content.references)
-        return content_put(check->txn, &content);
-    return check->lost ? ERR_OK : db_cursor_delete(cursor);
+    if (!content.references)
+        return check->lost ? ERR_OK : db_cursor_delete(cursor);
+    int rc = content_put(check->txn, &content);
+    return rc || !live ? rc : mark_lacking(check, &content.guid);
 }
 
 static int each_guid(struct check *check, struct db_cursor *cursor, struct bytes key,
@@ -93,11 +104,12 @@ static int each_guid(struct check *check, struct db_cursor *cursor, struct bytes
             return rc;
         }
     }
-    if (rc || content.number == 0) {
-        if (content.number == 0 && live)
-            check_wrong(check, false, text, "its content is not here");
-        return rc;
+    if (rc == ERR_OK && content.number == 0 && live) {
+        check_wrong(check, false, text, "its content is not here");
+        return mark_lacking(check, &content.guid);
     }
+    if (rc || content.number == 0)
+        return rc;
     struct check_content stored = {
         .number = content.number, .guid = content.guid, .stored = content.stored};
     return add_content(check, &stored);
@@ -135,10 +147,34 @@ static int check_referred(struct check *check)
         check_wrong(check, check->repair, text, "records refer to it, and it has no row");
         content = (struct content){.guid = *guid, .references = references(check, guid, &live)};
         rc = check->repair ? content_put(check->txn, &content) : ERR_OK;
+        if (rc == ERR_OK && live)
+            rc = mark_lacking(check, guid);
         if (rc)
             return rc;
     }
     return ERR_OK;
+}
+
+/* A mark for content that is here, or that nothing refers to, is asked for in vain. */
+static int each_mark(struct check *check, struct db_cursor *cursor, struct bytes key,
+                     struct bytes value)
+{
+    char text[GUID_TEXT_SIZE] = "state";
+    struct content content;
+    struct guid guid;
+    if (!lacking_is_mark(key))
+        return ERR_OK;
+    int rc = lacking_decode(key, value, &guid);
+    if (rc == ERR_OK) {
+        guid_print(&guid, text);
+        rc = content_get(check->txn, &guid, &content);
+        if (rc == ERR_CORRUPT || (rc == ERR_OK && content.references && content.number == 0))
+            return ERR_OK;
+        if (rc && rc != ERR_END)
+            return rc;
+    }
+    check_wrong(check, check->repair, text, "a mark of content that is not lacking");
+    return check->repair ? db_cursor_delete(cursor) : ERR_OK;
 }
 
 static int each_staged(struct check *check, struct db_cursor *cursor, struct bytes key,
@@ -202,7 +238,8 @@ static int adopt(struct check *check, uint64_t number, bool *adopted)
     found.references = row.references;
     check->adopted = number;
     *adopted = true;
-    return content_put(check->txn, &found);
+    rc = content_put(check->txn, &found);
+    return rc ? rc : lacking_unmark(check->txn, &found.guid);
 }
 
 /* Chunks of one content stand one behind another from 0 on; their bytes are looked at later. */
@@ -292,5 +329,7 @@ int check_content(struct check *check)
         rc = sort_contents(check);
     if (rc == ERR_OK)
         rc = check_chunks(check);
+    if (rc == ERR_OK)
+        rc = check_rows(check, TABLE_STATE, each_mark);
     return rc ? rc : check_keywords(check);
 }

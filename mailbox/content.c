@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/chunks.h"
+#include "mailbox/lacking.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +121,10 @@ int chunks_remove_all(struct db_txn *txn, uint64_t number)
 static int drop(struct db_txn *txn, const struct content *content)
 {
     int rc = db_delete(txn, TABLE_GUIDS, guid_key(&content->guid));
-    return rc == ERR_OK && content->number ? chunks_remove_all(txn, content->number) : rc;
+    if (rc)
+        return rc;
+    return content->number ? chunks_remove_all(txn, content->number)
+                           : lacking_unmark(txn, &content->guid);
 }
 
 int content_unref(struct db_txn *txn, const struct guid *guid)
@@ -367,7 +371,9 @@ int content_forget(struct db_txn *txn, const struct guid *guid)
     content.number = 0;
     content.size = 0;
     content.stored = 0;
-    return rc ? rc : content_put(txn, &content);
+    if (rc == ERR_OK)
+        rc = content_put(txn, &content);
+    return rc ? rc : lacking_mark(txn, guid);
 }
 
 /* Inflates and hashes what stands under a number, chunk after chunk. */

@@ -51,7 +51,8 @@ void content_close(struct content_reader *reader);
 
 /* Inflates and hashes: ERR_CORRUPT unless the bytes are what the GUID says. For checks. */
 int content_verify(struct db *db, const struct content *content);
-/* What cannot be read is not here: its GUID becomes content-less, so that it is asked for again. */
+/* What cannot be read is not here: its GUID becomes content-less and is marked (mailbox/lacking.h),
+ * so that it is asked for again. */
 int content_forget(struct db_txn *txn, const struct guid *guid);
 /* What stands under a content number says of itself: all but the references. ERR_CORRUPT. */
 int content_identify(struct db_txn *txn, uint64_t number, struct content *content);

@@ -4,6 +4,7 @@
 #include "base/lock.h"
 #include "journal/tables.h"
 #include "mailbox/chunks.h"
+#include "mailbox/lacking.h"
 
 #include <libdeflate.h>
 #include <stdatomic.h>
@@ -465,7 +466,8 @@ int draft_adopt(struct db_txn *txn, struct draft *draft, bool *introduced)
         if (rc)
             return rc;
     }
-    return content_put(txn, &content);
+    rc = content_put(txn, &content);
+    return rc || fresh ? rc : lacking_unmark(txn, &content.guid);
 }
 
 /* Removes staged content in bounded transactions, the row that names its owner last. */

@@ -142,5 +142,6 @@ int stop_damaged(struct tx *tx, uint64_t mailbox, const char *reason)
     stop = (struct stop){.mailbox = mailbox, .modseq = tx->window.last.modseq + 1};
     stop_stands(&stop, tx);
     snprintf(stop.reason, sizeof stop.reason, "%s", reason);
+    tx->notify = true;
     return stop_put(tx->db, &stop);
 }

@@ -60,9 +60,9 @@ static int set_up(void **state)
     assert_int_equal(store_commit(ends->master, do_create, NULL, NULL), ERR_OK);
     assert_int_equal(receiver_open(ends->replica, "there", &ends->receiver), ERR_OK);
     assert_int_equal(receiver_hello(ends->receiver, &hello), ERR_OK);
-    feeder_check(ends->master, &hello, false, &verdict);
+    feeder_check(ends->master, &hello, (struct tried){0}, &verdict);
     assert_int_equal(verdict.judgement, JUDGE_WELCOME);
-    assert_int_equal(feeder_open(ends->master, &hello, &verdict.welcome, &ends->feeder), ERR_OK);
+    assert_int_equal(feeder_open(ends->master, &hello, &verdict, &ends->feeder), ERR_OK);
     receiver_welcome(ends->receiver, &verdict.welcome);
     *state = ends;
     return 0;

@@ -255,6 +255,47 @@ static void a_refusal_is_told_with_its_reason(void **state)
     tear_down(&stage);
 }
 
+static void answer_question(struct stage *stage)
+{
+    stage->working = false;
+    sink_answered(&stage->sink, ERR_OK, bytes_text("an answer"), stage->now);
+}
+
+static void an_upstream_may_ask_before_it_welcomes(void **state)
+{
+    struct stage stage;
+    (void)state;
+    set_up(&stage);
+    load(&stage);
+    next_frame(&stage);
+    GIVE_TEXT(&stage, FRAME_ASK, "a question");
+    assert_int_equal(stage.works[SINK_ANSWER], 1);
+    answer_question(&stage);
+    assert_int_equal(next_frame(&stage).type, FRAME_ANSWER);
+    GIVE_TEXT(&stage, FRAME_PING, "");
+    stage.now += HEARTBEAT;
+    sink_tick(&stage.sink, stage.now);
+    assert_int_equal(next_frame(&stage).type, FRAME_PING);
+    give_welcome(&stage);
+    assert_int_equal(stage.welcomes, 1);
+    assert_int_equal(stage.works[SINK_LOOK], 1);
+    tear_down(&stage);
+}
+
+static void a_welcome_before_the_last_answer_is_a_breach(void **state)
+{
+    struct stage stage;
+    (void)state;
+    set_up(&stage);
+    load(&stage);
+    next_frame(&stage);
+    GIVE_TEXT(&stage, FRAME_ASK, "a question");
+    give_welcome(&stage);
+    assert_ended(&stage, "before the last question was answered");
+    assert_int_equal(stage.welcomes, 0);
+    tear_down(&stage);
+}
+
 static void frames_that_come_during_work_are_the_next_work_together(void **state)
 {
     struct stage stage;
@@ -547,6 +588,8 @@ int main(void)
         cmocka_unit_test(it_greets_with_its_own_position),
         cmocka_unit_test(a_node_that_cannot_greet_says_nothing),
         cmocka_unit_test(a_refusal_is_told_with_its_reason),
+        cmocka_unit_test(an_upstream_may_ask_before_it_welcomes),
+        cmocka_unit_test(a_welcome_before_the_last_answer_is_a_breach),
         cmocka_unit_test(frames_that_come_during_work_are_the_next_work_together),
         cmocka_unit_test(nothing_is_acknowledged_before_it_is_durable),
         cmocka_unit_test(an_upstream_that_ignores_the_window_is_ended),

@@ -17,7 +17,7 @@ struct stage {
     int64_t now;
     struct buf sent;
     size_t read; /* bytes of `sent` that the test has looked at */
-    int works[4];
+    int works[5];
     unsigned answers;
     bool working;
     struct position acknowledged;
@@ -189,6 +189,45 @@ static void a_greeting_is_checked_and_answered_by_a_welcome(void **state)
     assert_int_equal(welcome.heartbeat, HEARTBEAT / 1000);
     assert_int_equal(stage.works[SOURCE_FILL], 1);
     assert_int_equal(stage.acknowledged.modseq, 5);
+    tear_down(&stage);
+}
+
+static void a_follower_is_asked_once_for_lost_content_before_it_is_welcomed(void **state)
+{
+    struct stage stage;
+    struct verdict verdict = {.judgement = JUDGE_HEAL};
+    (void)state;
+    set_up(&stage);
+    give_hello(&stage, "rosa");
+    stage.working = false;
+    source_checked(&stage.source, &verdict, stage.now);
+    assert_int_equal(stage.works[SOURCE_HEAL], 1);
+    assert_true(stage.source.healed);
+    source_ask(&stage.source, bytes_text("?"), stage.now);
+    assert_int_equal(next_frame(&stage).type, FRAME_ASK);
+    give_raw(&stage, FRAME_ANSWER, "\0!", 2);
+    assert_int_equal(stage.answers, 1);
+    stage.working = false;
+    source_healed(&stage.source, (fail)(ERR_FULL, "no room for it"), stage.now);
+    assert_int_equal(stage.works[SOURCE_CHECK], 2);
+    answer_check(&stage);
+    assert_int_equal(next_frame(&stage).type, FRAME_WELCOME);
+    assert_int_equal(stage.works[SOURCE_FILL], 1);
+    tear_down(&stage);
+}
+
+static void an_answer_that_breaks_the_protocol_ends_the_healing_and_the_connection(void **state)
+{
+    struct stage stage;
+    struct verdict verdict = {.judgement = JUDGE_HEAL};
+    (void)state;
+    set_up(&stage);
+    give_hello(&stage, "rosa");
+    stage.working = false;
+    source_checked(&stage.source, &verdict, stage.now);
+    source_healed(&stage.source, (fail)(ERR_PROTOCOL, "content of another name"), stage.now);
+    assert_ended(&stage, "content of another name");
+    assert_int_equal(stage.works[SOURCE_CHECK], 1);
     tear_down(&stage);
 }
 
@@ -495,6 +534,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_greeting_is_checked_and_answered_by_a_welcome),
+        cmocka_unit_test(a_follower_is_asked_once_for_lost_content_before_it_is_welcomed),
+        cmocka_unit_test(an_answer_that_breaks_the_protocol_ends_the_healing_and_the_connection),
         cmocka_unit_test(a_follower_without_a_name_is_called_by_its_node_id),
         cmocka_unit_test(a_refusal_says_why_and_closes),
         cmocka_unit_test(frames_are_made_as_long_as_there_are_more),

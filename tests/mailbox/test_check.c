@@ -7,6 +7,7 @@
 #include "mailbox/check.h"
 #include "mailbox/content.h"
 #include "mailbox/garbage.h"
+#include "mailbox/lacking.h"
 #include "mailbox/repair.h"
 #include "mailbox/stop.h"
 #include "mailbox/tx.h"
@@ -215,8 +216,23 @@ static int change_window(struct tx *tx, void *arg)
     return journal_window_save(tx_db(tx), &window);
 }
 
+static int mark_needlessly(struct tx *tx, void *arg)
+{
+    const struct guid guid = {.bytes = {1, 2, 3}};
+    (void)arg;
+    return lacking_mark(tx_db(tx), &guid);
+}
+
+static int turn_mark(struct tx *tx, void *arg)
+{
+    int rc = mark_needlessly(tx, arg);
+    return rc ? rc : turn_bit(tx, TABLE_STATE, bytes_text("lacking"), true, 100);
+}
+
 static void what_follows_from_the_rest_is_mended(void **state)
 {
+    is_mended(*state, mark_needlessly);
+    is_mended(*state, turn_mark);
     is_mended(*state, change_references);
     is_mended(*state, change_counts);
     is_mended(*state, lose_name);
@@ -441,6 +457,24 @@ static int get_content(struct tx *tx, void *arg)
     return content_get(tx_db(tx), &guid, content);
 }
 
+static int count_marks(struct tx *tx, void *arg)
+{
+    return lacking_count(tx_db(tx), arg);
+}
+
+static int unmark(struct tx *tx, void *arg)
+{
+    const struct content *content = arg;
+    return lacking_unmark(tx_db(tx), &content->guid);
+}
+
+static void assert_marks(struct place *place, uint64_t wanted)
+{
+    uint64_t marks;
+    assert_int_equal(store_read(place->store, count_marks, &marks), ERR_OK);
+    assert_int_equal(marks, wanted);
+}
+
 /* Damaged bytes are all that is left of a message, unless somebody else may have it. */
 static void unreadable_content_is_forgotten_only_where_another_node_may_have_it(void **state)
 {
@@ -451,10 +485,17 @@ static void unreadable_content_is_forgotten_only_where_another_node_may_have_it(
     checked(place, true);
     assert_int_equal(store_read(place->store, get_content, &content), ERR_OK);
     assert_int_not_equal(content.number, 0);
+    assert_marks(place, 0);
     assert_int_equal(store_maintain(place->store, put_slot, NULL), ERR_OK);
     checked(place, true);
     assert_int_equal(store_read(place->store, get_content, &content), ERR_OK);
     assert_int_equal(content.number, 0);
+    assert_marks(place, 1);
+    assert_int_equal(store_maintain(place->store, unmark, &content), ERR_OK);
+    assert_int_equal(checked(place, false).wrong, 1);
+    assert_marks(place, 0);
+    checked(place, true);
+    assert_marks(place, 1);
 }
 
 /* Copies of INBOX's rows under a number that nobody has, one of them not readable, as a repair that

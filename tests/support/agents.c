@@ -407,10 +407,25 @@ static int run_equalise(void *context, const struct asker *asker)
     return rc;
 }
 
-static void begin_repair(void *arg)
+static int run_heal(void *context, const struct asker *asker)
+{
+    struct line *line = context;
+    struct healed healed;
+    return heal(line->site->store, asker, &healed);
+}
+
+static const struct repairer_work *repair_of(const struct line *line)
 {
     static const struct repairer_work take_in = {run_take_in, on_question, on_repaired};
+    static const struct repairer_work healing = {run_heal, on_question, on_repaired};
     static const struct repairer_work equalise = {run_equalise, on_question, on_repaired};
+    if (!line->is_source)
+        return &equalise;
+    return line->source_job.work == SOURCE_HEAL ? &healing : &take_in;
+}
+
+static void begin_repair(void *arg)
+{
     struct line *line = arg;
     if (line->released)
         return;
@@ -420,8 +435,8 @@ static void begin_repair(void *arg)
         on_repaired(line, fail(ERR_PEER, "the connection ended before the repair"));
         return;
     }
-    MUST(line->site, repairer_start(&line->site->agents->loop,
-                                    line->is_source ? &take_in : &equalise, line, &line->repairer));
+    MUST(line->site,
+         repairer_start(&line->site->agents->loop, repair_of(line), line, &line->repairer));
     await(line);
 }
 
@@ -435,7 +450,7 @@ static void on_source_work(void *context, enum source_work work)
 {
     struct line *line = context;
     source_job_begin(&line->source_job, work);
-    start_work(line, work == SOURCE_TAKE_IN);
+    start_work(line, work == SOURCE_TAKE_IN || work == SOURCE_HEAL);
 }
 
 static void on_sink_work(void *context, enum sink_work work, struct bytes frames)

@@ -10,6 +10,7 @@
 #define SHIPLOG_TESTS_SUPPORT_AGENTS_H
 
 #include "agent/moorings.h"
+#include "agent/heal.h"
 #include "agent/repairer.h"
 #include "agent/sink_job.h"
 #include "agent/source_job.h"

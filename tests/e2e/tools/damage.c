@@ -4,10 +4,12 @@
  *   damage STORE MAILBOX UID change    it says something else, with a valid checksum
  *   damage STORE MAILBOX UID spoil     its checksum does not hold
  *   damage STORE MAILBOX UID cut       its row is too short
+ *   damage STORE MAILBOX UID garble    its content's first byte is another
  */
 #include "base/err.h"
 #include "base/text.h"
 #include "journal/tables.h"
+#include "mailbox/content.h"
 #include "mailbox/header.h"
 #include "mailbox/record.h"
 #include "mailbox/store.h"
@@ -39,6 +41,25 @@ static int spoil(struct db_txn *txn, uint32_t number, uint32_t uid, bool cut)
     return rc;
 }
 
+static int garble(struct db_txn *txn, const struct guid *guid)
+{
+    struct content content;
+    uint8_t key[12] = {0};
+    struct bytes row;
+    struct buf garbled = {0};
+    int rc = content_get(txn, guid, &content);
+    save_be64(key, content.number);
+    if (rc == ERR_OK)
+        rc = db_get(txn, TABLE_CONTENT, bytes_of(key, sizeof key), &row);
+    if (rc)
+        return rc;
+    buf_put(&garbled, row.data, row.size);
+    garbled.data[4] ^= 0x55; /* behind its CRC-32 */
+    rc = db_put(txn, TABLE_CONTENT, bytes_of(key, sizeof key), buf_view(&garbled));
+    buf_free(&garbled);
+    return rc;
+}
+
 static int damage(struct tx *tx, void *arg)
 {
     const struct damage *work = arg;
@@ -61,6 +82,8 @@ static int damage(struct tx *tx, void *arg)
         return spoil(tx_db(tx), header.number, work->uid, false);
     if (strcmp(work->how, "cut") == 0)
         return spoil(tx_db(tx), header.number, work->uid, true);
+    if (strcmp(work->how, "garble") == 0)
+        return garble(tx_db(tx), &record.guid);
     record.flags ^= FLAG_DRAFT;
     return record_put(tx_db(tx), header.number, &record);
 }
@@ -68,7 +91,7 @@ static int damage(struct tx *tx, void *arg)
 int main(int argc, char **argv)
 {
     if (argc != 5) {
-        fprintf(stderr, "usage: damage STORE MAILBOX UID lose|change|spoil|cut\n");
+        fprintf(stderr, "usage: damage STORE MAILBOX UID lose|change|spoil|cut|garble\n");
         return 2;
     }
     struct damage work = {
