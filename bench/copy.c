@@ -122,6 +122,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: copy DIRECTORY [MEGABYTES [ROUNDS]]\n");
         return 2;
     }
+    mkdir(argv[1], 0700);
     snprintf(original, sizeof original, "%s/original", argv[1]);
     snprintf(directory, sizeof directory, "%s/copy", argv[1]);
     snprintf(data, sizeof data, "%s/copy/data.mdb", argv[1]);
