@@ -22,11 +22,6 @@
 #define TICK_INTERVAL 1000u /* milliseconds */
 #define BACKLOG 64          /* connections that wait to be accepted */
 
-int64_t agent_now(const struct agent *agent)
-{
-    return (int64_t)uv_now(&agent->loop) * 1000;
-}
-
 static void accept_peer(struct agent *agent)
 {
     agent->full = peer_accept(agent, (uv_stream_t *)&agent->listener) != ERR_OK;
@@ -170,7 +165,7 @@ void agent_run(struct agent *agent)
 
 void agent_stop(struct agent *agent)
 {
-    uv_async_send(&agent->stopper);
+    agent_end(agent);
 }
 
 void agent_close(struct agent *agent)

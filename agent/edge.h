@@ -1,5 +1,10 @@
-/* The inside of the libuv edge: what agent.c, station.c and peer.c know of each other. Private to
- * them. */
+/* The inside of the libuv edge: what agent.c, station.c, peer.c and peer_repair.c know of each
+ * other. Private to them.
+ *
+ * agent.c stands above: it starts, ticks and ends the others, and none of them calls it. A station
+ * and its peers are one thing in two files, and call each other: the station dials, wakes and ends
+ * peers, a peer tells its station what became of the connection. peer_repair.c stands below peer.c,
+ * and says by `repaired` that it is through. Everything is called on the loop. */
 #ifndef SHIPLOG_AGENT_EDGE_H
 #define SHIPLOG_AGENT_EDGE_H
 
@@ -13,6 +18,8 @@
 #include "agent/wake.h"
 
 #include <uv.h>
+
+struct agent_store;
 
 /* A connection, whichever side dialled it. */
 struct peer {
@@ -45,7 +52,8 @@ struct peer {
     struct sink sink;
     struct sink_job sink_job;
     /* of a repair (peer_repair.c) */
-    struct repairer *repairer; /* NULL: none is under way */
+    struct repairer *repairer;           /* NULL: none is under way */
+    void (*repaired)(struct peer *peer); /* the job has its result; may free the peer */
     struct plan plan;
 };
 
@@ -112,7 +120,17 @@ struct agent {
     unsigned repairs; /* under way */
 };
 
-int64_t agent_now(const struct agent *agent); /* microseconds, the loop's clock */
+/* Microseconds, the loop's clock. */
+static inline int64_t agent_now(const struct agent *agent)
+{
+    return (int64_t)uv_now(&agent->loop) * 1000;
+}
+
+/* As a signal does, and by and by: what calls it goes on. */
+static inline void agent_end(struct agent *agent)
+{
+    uv_async_send(&agent->stopper);
+}
 
 int station_open(struct agent *agent, const struct agent_store *options, struct station **station);
 void station_start(struct station *station);
@@ -138,9 +156,6 @@ int peer_serve(struct agent *agent, int fd); /* feeds a follower on this socket,
 void peer_end(struct peer *peer, const char *reason); /* in good order */
 void peer_changed(struct peer *peer);                 /* something was committed */
 void peer_tick(struct peer *peer);
-/* Frees it when its handle is closed and no work is under way: whoever ends one of them calls this.
- */
-void peer_maybe_free(struct peer *peer);
 
 /* Repairs (peer_repair.c): the work TAKE_IN and HEAL of a source, EQUALISE of a sink. */
 bool peer_may_repair(const struct peer *peer); /* not too many are under way */

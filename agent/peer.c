@@ -7,10 +7,9 @@
  * Failure modes: whatever ends a connection goes through the state machine's close action, once:
  * on_close() stops giving frames to it, sends the end of the stream behind what is still to be
  * written, and reads on until the other end has closed too, so that the last words arrive; who
- * takes too long is cut off by peer_tick(). The peer is freed by peer_maybe_free() when its handle
+ * takes too long is cut off by peer_tick(). The peer is freed by maybe_free() when its handle
  * is closed and no work is under way, whichever comes last.
  */
-#include "agent/agent.h"
 #include "agent/edge.h"
 #include "agent/log.h"
 #include "base/err.h"
@@ -25,7 +24,7 @@
 #define CONNECT INT64_C(5000000) /* microseconds for a connection to come about */
 #define STRANGER_FRAME_MAX (64u << 10)
 
-void peer_maybe_free(struct peer *peer)
+static void maybe_free(struct peer *peer)
 {
     struct agent *agent = peer->agent;
     if (!peer->closed || peer->working)
@@ -49,7 +48,7 @@ static void on_closed(uv_handle_t *handle)
 {
     struct peer *peer = handle->data;
     peer->closed = true;
-    peer_maybe_free(peer);
+    maybe_free(peer);
 }
 
 static void close_handle(struct peer *peer)
@@ -86,7 +85,7 @@ static void on_close(void *context, const char *reason)
     if (peer->is_source && peer->station)
         station_follower_gone(peer->station, peer->source.name);
     if (peer->is_source && peer->is_pipe)
-        agent_stop(peer->agent);
+        agent_end(peer->agent);
     peer->shutdown.data = peer;
     if (!peer->connected || uv_shutdown(&peer->shutdown, &peer->stream, on_shutdown) != 0)
         close_handle(peer);
@@ -204,6 +203,13 @@ static void checked(struct peer *peer)
              peer->source.name, (unsigned long long)peer->source.hello.position.modseq);
 }
 
+/* The job is done, here or in a repair's thread. */
+static void source_worked(struct peer *peer)
+{
+    source_job_end(&peer->source_job, agent_now(peer->agent));
+    maybe_free(peer);
+}
+
 static void source_work_done(uv_work_t *request, int status)
 {
     struct peer *peer = request->data;
@@ -211,8 +217,7 @@ static void source_work_done(uv_work_t *request, int status)
     peer->working = false;
     if (peer->source_job.work == SOURCE_CHECK)
         checked(peer);
-    source_job_end(&peer->source_job, agent_now(peer->agent));
-    peer_maybe_free(peer);
+    source_worked(peer);
 }
 
 static void on_source_work(void *context, enum source_work work)
@@ -239,14 +244,25 @@ static void do_sink_work(uv_work_t *request)
     sink_job_run(&peer->sink_job, peer->station->store);
 }
 
+/* The job is done, here or in a repair's thread. When that only tried, nothing comes after it. */
+static void sink_worked(struct peer *peer)
+{
+    struct station *station = peer->station;
+    struct sink_job *job = &peer->sink_job;
+    bool tried = job->work == SINK_EQUALISE && job->rc == ERR_OK && peer->sink.dry_run;
+    if (tried && !peer->ending)
+        station_caught_up(station);
+    else
+        sink_job_end(job, station->name, station->wanted_store, agent_now(peer->agent));
+    maybe_free(peer);
+}
+
 static void sink_work_done(uv_work_t *request, int status)
 {
     struct peer *peer = request->data;
-    const struct station *station = peer->station;
     (void)status;
     peer->working = false;
-    sink_job_end(&peer->sink_job, station->name, station->wanted_store, agent_now(peer->agent));
-    peer_maybe_free(peer);
+    sink_worked(peer);
 }
 
 static void on_sink_work(void *context, enum sink_work work, struct bytes frames)
@@ -336,6 +352,7 @@ static struct peer *peer_new(struct agent *agent, bool is_source, bool is_pipe)
     peer->is_source = is_source;
     peer->source_job.source = &peer->source;
     peer->sink_job.sink = &peer->sink;
+    peer->repaired = is_source ? source_worked : sink_worked;
     peer->since = agent_now(agent);
     frame_parser_init(&peer->parser, is_source ? STRANGER_FRAME_MAX : FRAME_MAX_PAYLOAD);
     if (is_pipe)

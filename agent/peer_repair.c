@@ -1,7 +1,6 @@
 /* A connection's repair: what the state machines call TAKE_IN, HEAL and EQUALISE, in a thread of
  * its own.
  */
-#include "agent/agent.h"
 #include "agent/edge.h"
 #include "agent/heal.h"
 #include "agent/log.h"
@@ -71,8 +70,7 @@ static void taken(void *context, int rc)
     struct peer *peer = context;
     end(peer);
     source_job_result(&peer->source_job, rc);
-    source_job_end(&peer->source_job, agent_now(peer->agent));
-    peer_maybe_free(peer);
+    peer->repaired(peer);
 }
 
 void peer_take_in(struct peer *peer)
@@ -148,11 +146,7 @@ static void equalised(void *context, int rc)
     struct peer *peer = context;
     end(peer);
     sink_job_result(&peer->sink_job, rc);
-    if (rc == ERR_OK && peer->sink.dry_run && !peer->ending)
-        station_caught_up(peer->station);
-    else
-        sink_job_end(&peer->sink_job, "", 0, agent_now(peer->agent));
-    peer_maybe_free(peer);
+    peer->repaired(peer);
 }
 
 void peer_equalise(struct peer *peer)

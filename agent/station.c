@@ -441,7 +441,7 @@ void station_caught_up(struct station *station)
     once->position = sink->applied;
     once->wire_bytes = station->sink->wire_bytes;
     once->waiting = !position_equal(sink->applied, sink->position);
-    agent_stop(station->agent);
+    agent_end(station->agent);
 }
 
 void station_following(struct station *station, const struct welcome *welcome)
@@ -498,7 +498,7 @@ void station_upstream_gone(struct station *station, const char *reason)
         station->once->refused = station->sink && station->sink->sink.refused;
         if (!station->once->done)
             snprintf(station->once->trouble, sizeof station->once->trouble, "%s", reason);
-        agent_stop(station->agent);
+        agent_end(station->agent);
         return;
     }
     note_trouble(station, reason);

@@ -1,11 +1,8 @@
 #include "journal/epoch.h"
 
-#include "base/array.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "journal/tables.h"
-
-#include <stdlib.h>
 
 #define KEY_SIZE 12u
 #define ROW_SIZE 48u /* with its CRC-32 */
@@ -187,43 +184,6 @@ int epoch_decode(struct reader *from, struct epoch *epoch)
         epoch->parent.number >= epoch->id.number || epoch->first <= epoch->before.modseq)
         return fail(ERR_CORRUPT, "malformed epoch");
     return ERR_OK;
-}
-
-int epoch_path(struct db_txn *txn, struct epoch_id tip, struct epoch_path *path)
-{
-    size_t capacity = 0;
-    *path = (struct epoch_path){0};
-    while (tip.number) {
-        struct epoch *room = array_room(path->epochs, path->count, &capacity, sizeof *room);
-        if (!room) {
-            epoch_path_free(path);
-            return ERR_NOMEM;
-        }
-        path->epochs = room;
-        struct epoch *epoch = &room[path->count];
-        int rc = epoch_get(txn, tip, epoch);
-        if (rc == ERR_END ||
-            (rc == ERR_OK && (epoch->parent.number >= tip.number || path->count == EPOCH_PATH_MAX)))
-            rc = fail(ERR_CORRUPT, "table of epochs: epoch %u is missing or malformed", tip.number);
-        if (rc) {
-            epoch_path_free(path);
-            return rc;
-        }
-        path->count++;
-        tip = epoch->parent;
-    }
-    for (size_t i = 0; i < path->count / 2; i++) {
-        struct epoch swap = path->epochs[i];
-        path->epochs[i] = path->epochs[path->count - 1 - i];
-        path->epochs[path->count - 1 - i] = swap;
-    }
-    return ERR_OK;
-}
-
-void epoch_path_free(struct epoch_path *path)
-{
-    free(path->epochs);
-    *path = (struct epoch_path){0};
 }
 
 static struct bytes mark_key(uint8_t key[MARK_KEY_SIZE], const struct mark *mark)

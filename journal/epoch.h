@@ -35,15 +35,6 @@ int epoch_meet(struct db_txn *txn, uint32_t number);
 void epoch_encode(const struct epoch *epoch, struct buf *out);
 int epoch_decode(struct reader *from, struct epoch *epoch); /* ERR_CORRUPT */
 
-/* The epochs from the first to `tip`, as the tree has them: how a branch came about. */
-#define EPOCH_PATH_MAX 65536u
-struct epoch_path {
-    struct epoch *epochs; /* root first; free with epoch_path_free() */
-    size_t count;
-};
-int epoch_path(struct db_txn *txn, struct epoch_id tip, struct epoch_path *path); /* ERR_CORRUPT */
-void epoch_path_free(struct epoch_path *path);
-
 /* The body of an epoch entry. Texts are views. */
 struct epoch_body {
     uint64_t node;

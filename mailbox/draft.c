@@ -321,6 +321,17 @@ int draft_write(struct draft *draft, const void *data, size_t size)
     return ERR_OK;
 }
 
+static int stage(struct draft *draft)
+{
+    while (draft->waiting.size || !draft->number) {
+        int rc = stage_once(draft, true);
+        if (rc)
+            return rc;
+    }
+    buf_free(&draft->waiting);
+    return ERR_OK;
+}
+
 int draft_finish(struct draft *draft)
 {
     int rc = ERR_OK;
@@ -329,23 +340,12 @@ int draft_finish(struct draft *draft)
     else if (!draft->zlib_ended)
         rc = fail(ERR_CORRUPT, "content: cut short");
     if (rc == ERR_OK && draft->number)
-        rc = draft_stage(draft);
+        rc = stage(draft);
     if (rc)
         return rc;
     hash_guid_finish(draft->hash, &draft->guid);
     draft->hash = NULL;
     close_zlib(draft);
-    return ERR_OK;
-}
-
-int draft_stage(struct draft *draft)
-{
-    while (draft->waiting.size || !draft->number) {
-        int rc = stage_once(draft, true);
-        if (rc)
-            return rc;
-    }
-    buf_free(&draft->waiting);
     return ERR_OK;
 }
 
@@ -400,7 +400,7 @@ int draft_stage_all(struct draft **drafts, size_t count)
     int rc = ERR_OK;
     for (size_t i = 0; rc == ERR_OK && i < count; i++) {
         if (drafts[i] && drafts[i]->number)
-            rc = draft_stage(drafts[i]);
+            rc = stage(drafts[i]);
         if (is_small(drafts[i]))
             db = drafts[i]->db;
     }

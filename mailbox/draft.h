@@ -25,10 +25,8 @@ const struct guid *draft_guid(const struct draft *draft); /* after draft_finish(
 uint64_t draft_size(const struct draft *draft);           /* raw bytes so far */
 uint64_t draft_stored(const struct draft *draft);         /* deflated bytes so far */
 size_t draft_memory(const struct draft *draft);           /* deflated bytes that wait in memory */
-/* Writes what waits in memory to the store now, in a transaction of its own, so that the draft
- * costs no memory. */
-int draft_stage(struct draft *draft);
-/* The same for many small ones of one db, in one transaction; NULLs are passed over. */
+/* Writes what waits in memory to the store now, so that these drafts of one db cost no memory: all
+ * small ones in one transaction. NULLs are passed over. */
 int draft_stage_all(struct draft **drafts, size_t count);
 /* Within a write transaction: makes sure that the store has this content (finished drafts only). It
  * may be run again when the transaction was not committed. *introduced (may be NULL) tells whether

@@ -314,7 +314,6 @@ static void epochs_are_a_tree(void **state)
         {.id = {2, 3}, .parent = {1, 5}, .before = {7, 8}, .first = 8, .time = 4},
         {.id = {3, 3}, .parent = {2, 3}, .before = {20, 21}, .first = 30, .time = 5},
     };
-    struct epoch_path path;
     struct epoch epoch;
     struct epoch_id id = {0};
     uint32_t highest;
@@ -334,11 +333,6 @@ static void epochs_are_a_tree(void **state)
         assert_true(position_equal(epoch.before, epochs[order[i]].before));
     }
     assert_int_equal(epoch_next(journal->txn, &id, &epoch), ERR_END);
-    assert_int_equal(epoch_path(journal->txn, epochs[3].id, &path), ERR_OK);
-    assert_int_equal(path.count, 3);
-    assert_int_equal(epoch_compare(path.epochs[0].id, epochs[0].id), 0);
-    assert_int_equal(epoch_compare(path.epochs[1].id, epochs[2].id), 0);
-    epoch_path_free(&path);
     assert_true(epoch_compare(epochs[1].id, epochs[2].id) > 0);
     assert_true(epoch_compare(epochs[1].id, epochs[3].id) < 0);
 }
