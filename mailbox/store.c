@@ -1,3 +1,10 @@
+/* A store's handle, and how a closure is run: begin, look what the store says of itself, run it,
+ * save, commit, wake the agent.
+ *
+ * Failure modes: a full map is grown, a full disk gives what room was set aside to what frees more,
+ * and the closure is run again. A data file that was copied, or a machine that stopped before
+ * relaxed commits were durable, is noticed by the next commit, which first opens an epoch.
+ */
 #include "mailbox/store.h"
 
 #include "base/err.h"
@@ -5,7 +12,6 @@
 #include "base/reserve.h"
 #include "base/times.h"
 #include "journal/tables.h"
-#include "mailbox/content.h"
 #include "mailbox/tx.h"
 
 #include <fcntl.h>
@@ -19,12 +25,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define NODE_KEY "node"
 #define RELAXED_KEY "relaxed" /* there while the newest commits did not wait for the disk */
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
-#define COMMIT_MAX_BYTES (8u << 20) /* of the entries of one commit */
-#define MERGE_MAX_BYTES                                                                            \
-    (64u << 20) /* of one that merges a mailbox: as many as there are differences */
 
 struct store {
     struct db *db;
@@ -40,83 +42,6 @@ struct store {
 #define RESERVE_MOST (32u << 20)
 #define RESERVE_SHARE 8u /* one part in so many of the data file */
 #define RESERVE_PAUSE (10 * TIMES_SECOND)
-
-uint64_t node_digest(const struct node *node)
-{
-    return node->mailboxes + node->meta;
-}
-
-int node_load(struct db_txn *txn, struct node *node)
-{
-    struct bytes value;
-    *node = (struct node){0};
-    int rc = db_get(txn, TABLE_STATE, bytes_text(NODE_KEY), &value);
-    if (rc)
-        return rc == ERR_END ? fail(ERR_CORRUPT, "not a shiplog store: it does not know itself")
-                             : rc;
-    struct reader in = reader_of(value);
-    node->format = read_u32(&in);
-    if (!in.failed && node->format > STORE_FORMAT)
-        return fail(ERR_NEWER, "the store has format %u, of a newer version; this program knows %u",
-                    node->format, STORE_FORMAT);
-    uint8_t role = read_u8(&in);
-    uint8_t fence = read_u8(&in);
-    uint8_t discard = read_u8(&in);
-    node->store_id = read_u64(&in);
-    node->node_id = read_u64(&in);
-    node->epoch.number = read_u32(&in);
-    node->epoch.node = read_u64(&in);
-    node->next_number = read_u32(&in);
-    node->mailboxes = read_u64(&in);
-    node->meta = read_u64(&in);
-    node->meta_modseq = read_u64(&in);
-    node->last_uidvalidity = read_u32(&in);
-    node->file.device = (dev_t)read_u64(&in);
-    node->file.inode = (ino_t)read_u64(&in);
-    struct bytes user = read_bytes(&in);
-    struct bytes domain = read_bytes(&in);
-    struct bytes master = read_bytes(&in);
-    uint32_t crc = hash_crc32(value.data, (size_t)(in.at - value.data));
-    if (read_u32(&in) != crc || !reader_done(&in) || role > ROLE_REPLICA || fence > FENCE_BEHIND ||
-        discard > 1 || user.size >= sizeof node->owner.user ||
-        domain.size >= sizeof node->owner.domain || master.size >= sizeof node->master)
-        return fail(ERR_CORRUPT, "the store's knowledge of itself is damaged");
-    node->role = (enum role)role;
-    node->fence = (enum fence)fence;
-    node->discard = discard;
-    memcpy(node->owner.user, user.data, user.size);
-    memcpy(node->owner.domain, domain.data, domain.size);
-    memcpy(node->master, master.data, master.size);
-    return ERR_OK;
-}
-
-int node_save(struct db_txn *txn, const struct node *node)
-{
-    struct buf out = {0};
-    buf_u32(&out, node->format);
-    buf_u8(&out, (uint8_t)node->role);
-    buf_u8(&out, (uint8_t)node->fence);
-    buf_u8(&out, node->discard);
-    buf_u64(&out, node->store_id);
-    buf_u64(&out, node->node_id);
-    buf_u32(&out, node->epoch.number);
-    buf_u64(&out, node->epoch.node);
-    buf_u32(&out, node->next_number);
-    buf_u64(&out, node->mailboxes);
-    buf_u64(&out, node->meta);
-    buf_u64(&out, node->meta_modseq);
-    buf_u32(&out, node->last_uidvalidity);
-    buf_u64(&out, (uint64_t)node->file.device);
-    buf_u64(&out, (uint64_t)node->file.inode);
-    buf_bytes(&out, bytes_text(node->owner.user));
-    buf_bytes(&out, bytes_text(node->owner.domain));
-    buf_bytes(&out, bytes_text(node->master));
-    buf_u32(&out, hash_crc32(out.data, out.size));
-    int rc = out.failed ? fail(ERR_NOMEM, "out of memory")
-                        : db_put(txn, TABLE_STATE, bytes_text(NODE_KEY), buf_view(&out));
-    buf_free(&out);
-    return rc;
-}
 
 static bool same_file(struct db_identity a, struct db_identity b)
 {
@@ -145,258 +70,6 @@ static int load_relaxed(struct tx *tx)
         return fail(ERR_CORRUPT, "the store's note of relaxed commits is damaged");
     tx->relaxed = load_u64(value.data);
     return ERR_OK;
-}
-
-static int tx_load(struct tx *tx)
-{
-    int rc = node_load(tx->db, &tx->node);
-    if (rc == ERR_OK)
-        rc = journal_window(tx->db, &tx->window);
-    if (rc == ERR_OK)
-        rc = load_relaxed(tx);
-    if (rc)
-        return rc;
-    int64_t now = times_now();
-    tx->time = now > tx->window.last_time ? now : tx->window.last_time;
-    return ERR_OK;
-}
-
-static void tx_free(struct tx *tx)
-{
-    while (tx->boxes) {
-        struct box *box = tx->boxes;
-        tx->boxes = box->next;
-        free(box);
-    }
-    while (tx->mailboxes) {
-        struct mailbox *mailbox = tx->mailboxes;
-        tx->mailboxes = mailbox->next;
-        uidset_free(&mailbox->seen);
-        free(mailbox->user_text);
-        free(mailbox);
-    }
-    buf_free(&tx->waiting);
-    buf_free(&tx->body);
-    change_free(&tx->change);
-}
-
-struct db_txn *tx_db(struct tx *tx)
-{
-    return tx->db;
-}
-
-struct store *tx_store(struct tx *tx)
-{
-    return tx->store;
-}
-
-const struct node *tx_node(const struct tx *tx)
-{
-    return &tx->node;
-}
-
-const struct journal_window *tx_window(const struct tx *tx)
-{
-    return &tx->window;
-}
-
-int64_t tx_time(const struct tx *tx)
-{
-    return tx->time;
-}
-
-void tx_set_actor(struct tx *tx, const char *actor)
-{
-    snprintf(tx->actor, sizeof tx->actor, "%s", actor);
-}
-
-int tx_set_role(struct tx *tx, enum role role, const char *master)
-{
-    if (master && strlen(master) > PEER_MAX_SIZE)
-        return fail(ERR_INVALID, "%s: more than %u bytes", master, PEER_MAX_SIZE);
-    tx->node.role = role;
-    tx->node.fence = FENCE_NONE;
-    tx->notify = true;
-    snprintf(tx->node.master, sizeof tx->node.master, "%s", master ? master : "");
-    tx->node_dirty = true;
-    return ERR_OK;
-}
-
-static struct box *box_link(struct tx *tx, struct box *box)
-{
-    box->next = tx->boxes;
-    tx->boxes = box;
-    return box;
-}
-
-int tx_box(struct tx *tx, uint64_t id, struct box **out)
-{
-    for (struct box *box = tx->boxes; box; box = box->next) {
-        if (box->header.id == id) {
-            *out = box;
-            return ERR_OK;
-        }
-    }
-    struct box *box = calloc(1, sizeof *box);
-    if (!box)
-        return fail(ERR_NOMEM, "out of memory");
-    int rc = header_get(tx->db, id, &box->header);
-    if (rc) {
-        free(box);
-        return rc;
-    }
-    box->share = header_store_share(&box->header);
-    *out = box_link(tx, box);
-    return ERR_OK;
-}
-
-int tx_box_new(struct tx *tx, uint64_t id, struct box **out)
-{
-    struct box *box = calloc(1, sizeof *box);
-    if (!box)
-        return fail(ERR_NOMEM, "out of memory");
-    box->header.id = id;
-    box->header.number = tx->node.next_number++;
-    box->dirty = true;
-    tx->node_dirty = true;
-    *out = box_link(tx, box);
-    return ERR_OK;
-}
-
-uint64_t tx_next_modseq(const struct tx *tx)
-{
-    if (tx->jump)
-        return tx->jump;
-    return (tx->waiting.size ? tx->waiting_entry.modseq : tx->window.last.modseq) + 1;
-}
-
-/* The waiting entry goes to the journal. */
-static int flush_waiting(struct tx *tx, bool end_of_commit)
-{
-    if (!tx->waiting.size)
-        return ERR_OK;
-    if (end_of_commit)
-        entry_end_commit(tx->waiting.data, tx->waiting.size, tx->window.last.chain,
-                         &tx->waiting_entry);
-    int rc = journal_append(tx->db, &tx->window, buf_view(&tx->waiting), &tx->waiting_entry);
-    buf_reset(&tx->waiting);
-    return rc;
-}
-
-int tx_flush(struct tx *tx)
-{
-    return flush_waiting(tx, true);
-}
-
-int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, uint64_t *removed)
-{
-    int rc = tx_flush(tx);
-    if (rc == ERR_OK && tx->bytes)
-        rc = journal_window_save(tx->db, &tx->window);
-    if (rc == ERR_OK)
-        rc = journal_trim(tx->db, up_to, most, removed);
-    return rc ? rc : journal_window(tx->db, &tx->window);
-}
-
-int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t previous,
-               uint64_t digest, struct bytes body)
-{
-    struct entry entry = {
-        .modseq = tx_next_modseq(tx),
-        .time = tx->time,
-        .mailbox = mailbox,
-        .previous = previous,
-        .digest = digest,
-        .epoch = tx->node.epoch.number,
-        .kind = kind,
-        .actor = bytes_text(tx->actor),
-        .body = body,
-    };
-    int rc = flush_waiting(tx, false);
-    if (rc)
-        return rc;
-    rc = entry_encode(&tx->waiting, &entry, tx->window.last.chain);
-    if (rc)
-        return rc;
-    tx->waiting_entry = entry;
-    tx->bytes += tx->waiting.size;
-    uint64_t most = tx->merging ? MERGE_MAX_BYTES : COMMIT_MAX_BYTES;
-    if (tx->bytes > most)
-        return fail(ERR_INVALID, "one commit of more than %llu bytes of changes",
-                    (unsigned long long)most);
-    return ERR_OK;
-}
-
-int tx_open_epoch(struct tx *tx, const char *reason, uint64_t first, uint32_t number)
-{
-    char owner[400];
-    uint32_t highest;
-    struct epoch_id parent = tx->node.epoch;
-    owner_print(&tx->node.owner, owner);
-    struct epoch_body body = {.node = tx->node.node_id,
-                              .parent = parent,
-                              .owner = bytes_text(owner),
-                              .reason = bytes_text(reason)};
-    int rc = flush_waiting(tx, true);
-    if (rc == ERR_OK)
-        rc = epoch_highest(tx->db, &highest);
-    if (rc)
-        return rc;
-    if (highest < number)
-        highest = number;
-    if (highest < parent.number)
-        highest = parent.number;
-    if (highest == UINT32_MAX)
-        return fail(ERR_REFUSED, "%s: no epoch can be later than those that it has met",
-                    store_path(tx->store));
-    tx->node.epoch = (struct epoch_id){.number = highest + 1, .node = tx->node.node_id};
-    tx->node_dirty = true;
-    if (first > tx->window.last.modseq)
-        tx->jump = first;
-    struct epoch epoch = {.id = tx->node.epoch,
-                          .parent = parent,
-                          .before = tx->window.last,
-                          .first = tx_next_modseq(tx),
-                          .time = tx->time};
-    rc = epoch_put(tx->db, &epoch);
-    if (rc)
-        return rc;
-    struct buf bytes = {0};
-    epoch_body_encode(&body, &bytes);
-    rc = bytes.failed ? fail(ERR_NOMEM, "out of memory")
-                      : tx_journal(tx, ENTRY_EPOCH, 0, tx->node.meta_modseq, tx->node.meta,
-                                   buf_view(&bytes));
-    buf_free(&bytes);
-    tx->jump = 0;
-    tx->node.meta_modseq = epoch.first;
-    return rc;
-}
-
-static int save_boxes(struct tx *tx)
-{
-    for (struct box *box = tx->boxes; box; box = box->next) {
-        if (!box->dirty)
-            continue;
-        uint64_t share = header_store_share(&box->header);
-        tx->node.mailboxes += share - box->share;
-        tx->node_dirty = true;
-        int rc = header_put(tx->db, &box->header);
-        if (rc)
-            return rc;
-    }
-    return ERR_OK;
-}
-
-int tx_finish(struct tx *tx)
-{
-    int rc = flush_waiting(tx, true);
-    if (rc == ERR_OK)
-        rc = save_boxes(tx);
-    if (rc == ERR_OK && tx->bytes)
-        rc = journal_window_save(tx->db, &tx->window);
-    if (rc == ERR_OK && tx->node_dirty)
-        rc = node_save(tx->db, &tx->node);
-    return rc;
 }
 
 static void find_actor(char actor[ACTOR_MAX_SIZE + 1], const struct store_options *options)
@@ -437,7 +110,7 @@ struct init {
 static int init_tables(struct tx *tx, void *arg)
 {
     const struct init *init = arg;
-    if (db_get(tx->db, TABLE_STATE, bytes_text(NODE_KEY), NULL) != ERR_END)
+    if (node_exists(tx->db))
         return fail(ERR_EXISTS, "%s: a store is there already", store_path(tx->store));
     tx->node = (struct node){
         .format = STORE_FORMAT,
@@ -513,16 +186,22 @@ static int refuse_changes(const struct tx *tx)
     return fail(ERR_REFUSED, "%s: a replica that has met no master yet", path);
 }
 
+static int load(struct tx *tx)
+{
+    int rc = tx_load(tx);
+    return rc ? rc : load_relaxed(tx);
+}
+
 static int begin_tx(struct tx *tx, enum access access)
 {
     if (access == ACCESS_READ || access == ACCESS_INIT) {
         int rc = access == ACCESS_READ ? db_begin_read(tx->store->db, &tx->db)
                                        : db_begin_write(tx->store->db, &tx->db);
-        return rc || access == ACCESS_INIT ? rc : tx_load(tx);
+        return rc || access == ACCESS_INIT ? rc : load(tx);
     }
     int rc = db_begin_write(tx->store->db, &tx->db);
     if (rc == ERR_OK)
-        rc = tx_load(tx);
+        rc = load(tx);
     if (rc == ERR_OK && access == ACCESS_CHANGE)
         rc = refuse_changes(tx);
     if (rc == ERR_OK)
@@ -557,11 +236,6 @@ static void keep_reserve(struct store *store)
     uint64_t size = (uint64_t)st.st_size / RESERVE_SHARE;
     size = size < RESERVE_LEAST ? RESERVE_LEAST : size;
     reserve_keep(db_directory_fd(store->db), size < RESERVE_MOST ? size : RESERVE_MOST);
-}
-
-void tx_frees_space(struct tx *tx)
-{
-    tx->frees_space = true;
 }
 
 /* What a run of a closure came to, beside its result. */

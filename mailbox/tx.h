@@ -52,8 +52,13 @@ struct tx {
 };
 
 /* The node's own row; whoever has no struct tx uses these. */
+bool node_exists(struct db_txn *txn); /* or cannot be looked for */
 int node_load(struct db_txn *txn, struct node *node);
 int node_save(struct db_txn *txn, const struct node *node);
+
+/* What is known at its beginning: node, window, time. `store` and `db` are set. */
+int tx_load(struct tx *tx);
+void tx_free(struct tx *tx); /* all but the database's transaction */
 
 /* Loads a header once per transaction. ERR_END: none. */
 int tx_box(struct tx *tx, uint64_t id, struct box **box);
@@ -67,12 +72,10 @@ uint64_t tx_next_modseq(const struct tx *tx);
 int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t previous,
                uint64_t digest, struct bytes body);
 
-/* What waits goes to the journal, as the end of a commit. */
-int tx_flush(struct tx *tx);
 /* journal_trim(), with what waits as part of the journal. */
 int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, uint64_t *removed);
 
-/* Saves headers, window and node. */
+/* The last entry goes to the journal, as the end of a commit; saves headers, window and node. */
 int tx_finish(struct tx *tx);
 
 /* Carries out a change (mailbox/apply.c), at a master before it is journaled, at a replica from the
