@@ -2,40 +2,11 @@
 # shiplogd as its users meet it: how it starts, what it refuses, how it ends; that every byte of any message arrives; and that its memory stays
 # small whatever is shipped.
 set -euo pipefail
-bin=$SHIPLOG_BIN
+# shellcheck source-path=SCRIPTDIR source=agents.bash
+. "$SHIPLOG_SOURCE/tests/e2e/agents.bash"
 most=32768 # kB of memory of its own that an agent may use
-work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
-declare -A agent=()
-finish() {
-    touch "$work/stop"
-    for name in "${!agent[@]}"; do kill -9 "${agent[$name]}" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-A=("$bin/shiplog" -s "$work/a")
-B=("$bin/shiplog" -s "$work/b")
-
-die() {
-    printf '%s\n' "$*" >&2
-    tail -n 20 "$work"/*.log >&2
-    exit 1
-}
-
-# start NAME OPTION…: an agent, until it has printed a whole line.
-start() {
-    local name=$1
-    shift
-    : >"$work/$name.out"
-    "$bin/shiplogd" "$@" >"$work/$name.out" 2>>"$work/$name.log" &
-    agent[$name]=$!
-    for ((tries = 0; tries < 500; tries++)); do
-        [ "$(wc -l <"$work/$name.out")" -eq 0 ] || return 0
-        kill -0 "${agent[$name]}" 2>/dev/null || break
-        sleep 0.02
-    done
-    die "$name: the agent does not start"
-}
+A=("$bin/shiplog" -s a)
+B=("$bin/shiplog" -s b)
 
 # stop NAME: it ends in good order.
 stop() {
@@ -50,11 +21,11 @@ stop() {
 refused() {
     local want=$1 pattern=$2 code=0
     shift 2
-    timeout 10 "$bin/shiplogd" "$@" >"$work/refused.out" 2>"$work/refused.log" || code=$?
+    timeout 10 "$bin/shiplogd" "$@" >refused.out 2>refused.log || code=$?
     [ "$code" -eq "$want" ] || die "exit code $code, not $want: $*"
-    [ ! -s "$work/refused.out" ] || die "refused, but with output: $*"
-    [ "$(wc -l <"$work/refused.log")" -eq 1 ] || die "not one line: $*"
-    grep -q -E -- "$pattern" "$work/refused.log" || die "not because of $pattern: $*"
+    [ ! -s refused.out ] || die "refused, but with output: $*"
+    [ "$(wc -l <refused.log)" -eq 1 ] || die "not one line: $*"
+    grep -q -E -- "$pattern" refused.log || die "not because of $pattern: $*"
 }
 
 position() { "$bin/shiplog" -s "$1" status | head -n 1 | cut -f 5; }
@@ -62,7 +33,7 @@ position() { "$bin/shiplog" -s "$1" status | head -n 1 | cut -f 5; }
 # Until both ends are at one position, and their digests must be equal then.
 wait_equal() {
     for ((waits = 0; waits < 1200; waits++)); do
-        [ "$(position "$work/a")" != "$(position "$work/b")" ] || break
+        [ "$(position a)" != "$(position b)" ] || break
         sleep 0.05
     done
     diff <("${A[@]}" digest) <("${B[@]}" digest) || die "the ends are not equal"
@@ -76,24 +47,24 @@ echo "- start and end"
 "${A[@]}" create INBOX
 listen=(--listen 127.0.0.1:0)
 refused 2 usage
-refused 2 usage --store "$work/a"
-refused 2 usage --store "$work/a" --listen
-refused 2 usage --store "$work/a" "${listen[@]}" --verbose yes
-refused 2 usage --follow 127.0.0.1:1 --store "$work/b"
-refused 2 usage --store "$work/b" --follow 127.0.0.1:1 --follow 127.0.0.1:2
-refused 2 ADDRESS:PORT --store "$work/a" --listen 7700
-refused 4 loopback --store "$work/a" --listen 0.0.0.0:0
-refused 4 loopback --store "$work/b" --follow 192.0.2.1:7700
-refused 3 none --store "$work/none" "${listen[@]}"
-refused 4 'open in this process' --store "$work/a" --store "$work/a" "${listen[@]}"
-[ "$(agent_of "$work/a")" = "not running" ] || die "an agent runs that was not started"
-start a --store "$work/a" "${listen[@]}"
-address=$(sed -n 's/^listening //p' "$work/a.out")
-[ "$(agent_of "$work/a")" = running ] || die "the agent runs unnoticed"
-refused 4 'runs already' --store "$work/a" "${listen[@]}"
-refused 5 'address already in use' --store "$work/b" --listen "$address"
-start b --store "$work/b" --follow "$address" --name second
-[ "$(cat "$work/b.out")" = "following $address" ] || die "what a follower prints"
+refused 2 usage --store a
+refused 2 usage --store a --listen
+refused 2 usage --store a "${listen[@]}" --verbose yes
+refused 2 usage --follow 127.0.0.1:1 --store b
+refused 2 usage --store b --follow 127.0.0.1:1 --follow 127.0.0.1:2
+refused 2 ADDRESS:PORT --store a --listen 7700
+refused 4 loopback --store a --listen 0.0.0.0:0
+refused 4 loopback --store b --follow 192.0.2.1:7700
+refused 3 none --store none "${listen[@]}"
+refused 4 'open in this process' --store a --store a "${listen[@]}"
+[ "$(agent_of a)" = "not running" ] || die "an agent runs that was not started"
+start a "${listen[@]}"
+address=$(sed -n 's/^listening //p' a.out)
+[ "$(agent_of a)" = running ] || die "the agent runs unnoticed"
+refused 4 'runs already' --store a "${listen[@]}"
+refused 5 'address already in use' --store b --listen "$address"
+start b --follow "$address" --name second
+[ "$(cat b.out)" = "following $address" ] || die "what a follower prints"
 wait_equal
 for ((waits = 0; waits < 200; waits++)); do
     slot=$("${A[@]}" status | sed -n 2p)
@@ -104,23 +75,23 @@ done
 "${A[@]}" create Awaited
 "${A[@]}" wait --timeout 8 || die "the follower has it, but the one who waits is not told"
 diff <("${A[@]}" digest) <("${B[@]}" digest) || die "waited for, but not there"
-"${B[@]}" wait "$(position "$work/a" | cut -d : -f 1)" --replicas 0 || die "a replica that has it already"
+"${B[@]}" wait "$(position a | cut -d : -f 1)" --replicas 0 || die "a replica that has it already"
 code=0
-"${A[@]}" wait --replicas 2 --timeout 0 2>"$work/wait.err" || code=$?
+"${A[@]}" wait --replicas 2 --timeout 0 2>wait.err || code=$?
 [ "$code" -eq 6 ] || die "waited for two of one: $code"
-grep -q '1 of 2' "$work/wait.err" || die "does not say how many have it"
+grep -q '1 of 2' wait.err || die "does not say how many have it"
 stop b
 stop a
-[ "$(agent_of "$work/a")" = "not running" ] || die "the agent's end is not noticed"
-[ "$("${A[@]}" status | sed -n 2p | cut -f 1,2,6)" = $'second\t'"$(position "$work/a")"$'\taway' ] || die "the slot of a follower that went"
+[ "$(agent_of a)" = "not running" ] || die "the agent's end is not noticed"
+[ "$("${A[@]}" status | sed -n 2p | cut -f 1,2,6)" = $'second\t'"$(position a)"$'\taway' ] || die "the slot of a follower that went"
 
 echo "- a killed agent is succeeded"
-start a --store "$work/a" "${listen[@]}"
+start a "${listen[@]}"
 kill -9 "${agent[a]}"
 wait "${agent[a]}" 2>/dev/null || true
-start a --store "$work/a" "${listen[@]}"
-address=$(sed -n 's/^listening //p' "$work/a.out")
-start b --store "$work/b" --follow "$address" --name second
+start a "${listen[@]}"
+address=$(sed -n 's/^listening //p' a.out)
+start b --follow "$address" --name second
 
 echo "- garbage sent to the port"
 # rubbish SCRIPT: what it writes is sent; prints what the agent answers, its end closes the connection.
@@ -138,12 +109,12 @@ answered 'the follower is silent' \
     "printf '\\xff\\x0f\\0\\0aaaa\\1'; (for ((n = 0; n < 100; n++)); do printf x || break; sleep 0.2; done) & true" &
 slow=$!
 wait_equal
-"${B[@]}" digest >"$work/before"
+"${B[@]}" digest >before
 answered 'not a frame' 'head -c 100000 /dev/urandom'
 answered 'not a frame' "printf 'GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n'"
 answered 'CRC-32 does not match' "printf '\\4\\0\\0\\0aaaa\\1bbbb'"
 answered 'a frame of 4294967295 bytes' "printf '\\xff\\xff\\xff\\xff\\0\\0\\0\\0\\1'"
-refusals() { grep -c 'event=follower-refused peer="" reason="' "$work/a.log"; }
+refusals() { grep -c 'event=follower-refused peer="" reason="' a.log; }
 before=$(refusals)
 for ((n = 0; n < 10; n++)); do
     # Half a frame and the end; nothing and the end; noise from which it goes away without reading.
@@ -156,16 +127,15 @@ for ((waits = 0; waits < 400; waits++)); do
     sleep 0.05
 done
 [ $(($(refusals) - before)) -eq 30 ] || die "30 connections of rubbish, and not a line for each: $(($(refusals) - before))"
-"${B[@]}" digest | cmp -s - "$work/before" || die "rubbish changed a store"
+"${B[@]}" digest | cmp -s - before || die "rubbish changed a store"
 "${A[@]}" create 'After rubbish'
 wait_equal
 if ! wait "$silent" || ! wait "$slow"; then die "a connection that says too little stays"; fi
-grep -q -F 'reason="not a frame of this protocol"' "$work/a.log" || die "the reason is not logged"
+grep -q -F 'reason="not a frame of this protocol"' a.log || die "the reason is not logged"
 "${A[@]}" check
 "${B[@]}" check
 
 echo "- every byte"
-cd "$work"
 mkdir messages
 : >messages/empty
 printf 'x' >messages/one
@@ -198,10 +168,10 @@ watch_memory() {
     for ((samples = 0; samples < 6000; samples++)); do
         for end in a b; do
             now=$(own "${agent[$end]}")
-            [ "${now:-0}" -le "${peak[$end]}" ] || echo "$now" >"$work/peak.$end"
+            [ "${now:-0}" -le "${peak[$end]}" ] || echo "$now" >"peak.$end"
             [ "${now:-0}" -le "${peak[$end]}" ] || peak[$end]=$now
         done
-        [ ! -e "$work/stop" ] || break
+        [ ! -e stop ] || break
         sleep 0.02
     done
 }
@@ -224,7 +194,7 @@ for ((n = 0; n < 2; n++)); do
 done
 kill -CONT "${agent[b]}"
 wait_equal
-touch "$work/stop"
+touch stop
 wait "$watcher"
 for end in a b; do
     echo "$end: $(cat "peak.$end") kB at most"

@@ -24,8 +24,8 @@ die() {
 # on NAME WORD…: a command on that store.
 on() { timeout 20 "$bin/shiplog" -s "$@"; }
 
-# start NAME OPTION…: an agent, until it has printed a whole line.
-start() {
+# begin NAME OPTION…: an agent, until it has printed a whole line. Not 0: it has ended.
+begin() {
     local name=$1
     shift
     : >"$name.out"
@@ -33,8 +33,11 @@ start() {
     agent[$name]=$!
     for ((tries = 0; tries < 500; tries++)); do
         [ "$(wc -l <"$name.out")" -eq 0 ] || return 0
-        kill -0 "${agent[$name]}" 2>/dev/null || break
+        kill -0 "${agent[$name]}" 2>/dev/null || return 1
         sleep 0.02
     done
-    die "$name: the agent does not start"
+    die "$name: the agent says nothing"
 }
+
+# start NAME OPTION…: the same, and it must go on.
+start() { begin "$@" || die "$1: the agent does not start"; }

@@ -2,45 +2,21 @@
 # Two stores and their agents under load from three writers, with kill -9 of agents and writers: afterwards the ends are equal, nothing that
 # was reported done is missing, nothing is there twice, and the past is the same at both ends.
 set -euo pipefail
-bin=$SHIPLOG_BIN
+# shellcheck source-path=SCRIPTDIR source=agents.bash
+. "$SHIPLOG_SOURCE/tests/e2e/agents.bash"
 rounds=${ROUNDS:-12}
 patience=$((120 + 5 * rounds)) # seconds
 seed=${SEED:-$$}
 RANDOM=$seed
 echo "seed $seed"
-work=$(mktemp -d)
-declare -A agent=()
-finish() {
-    for name in "${!agent[@]}"; do kill -9 "${agent[$name]}" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
-A=("$bin/shiplog" -s "$work/a")
-B=("$bin/shiplog" -s "$work/b")
+A=("$bin/shiplog" -s a)
+B=("$bin/shiplog" -s b)
 
-die() {
-    printf '%s\n' "$*" >&2
-    tail -n 20 "$work"/*.log >&2
-    exit 1
-}
-
-# ready NAME: until the agent has printed a whole line. Not 0: it has ended, as when another has its port for the moment.
-ready() {
-    for ((tries = 0; tries < 500; tries++)); do
-        [ "$(wc -l <"$work/$1.out")" -eq 0 ] || return 0
-        kill -0 "${agent[$1]}" 2>/dev/null || return 1
-        sleep 0.02
-    done
-    die "$1: the agent says nothing"
-}
-
+# Its port may be another's for the moment.
 start_a() {
     for ((starts = 0; starts < 50; starts++)); do
-        : >"$work/a.out"
-        "$bin/shiplogd" --store "$work/a" --listen "127.0.0.1:$port" >"$work/a.out" 2>>"$work/a.log" &
-        agent[a]=$!
-        if ready a; then
-            port=$(sed -n 's/^listening .*://p' "$work/a.out")
+        if begin a --listen "127.0.0.1:$port"; then
+            port=$(sed -n 's/^listening .*://p' a.out)
             return
         fi
         wait "${agent[a]}" 2>/dev/null || true
@@ -48,12 +24,7 @@ start_a() {
     done
     die "a: the agent does not start"
 }
-start_b() {
-    : >"$work/b.out"
-    "$bin/shiplogd" --store "$work/b" --follow "127.0.0.1:$port" >"$work/b.out" 2>>"$work/b.log" &
-    agent[b]=$!
-    ready b || die "b: the agent does not start"
-}
+start_b() { start b --follow "127.0.0.1:$port"; }
 stop_hard() {
     kill -9 "${agent[$1]}"
     wait "${agent[$1]}" 2>/dev/null || true
@@ -63,10 +34,10 @@ stop_hard() {
 writer() {
     local box=$1 i
     for ((i = 1; SECONDS < patience; i++)); do
-        [ ! -e "$work/stop" ] || break
-        if printf 'Subject: %s %d\r\n\r\n%*d\r\n' "$box" "$i" $((RANDOM % 5000)) "$i" >"$work/$box.message" &&
-            "${A[@]}" append "$box" "$work/$box.message" >/dev/null; then
-            sha256sum <"$work/$box.message" | cut -d ' ' -f 1 >>"$work/$box.done"
+        [ ! -e stop ] || break
+        if printf 'Subject: %s %d\r\n\r\n%*d\r\n' "$box" "$i" $((RANDOM % 5000)) "$i" >"$box.message" &&
+            "${A[@]}" append "$box" "$box.message" >/dev/null; then
+            sha256sum <"$box.message" | cut -d ' ' -f 1 >>"$box.done"
         fi
         "${A[@]}" flags "$box" "$((RANDOM % i + 1)):*" '+\Flagged' || true
         [ $((i % 7)) -ne 0 ] || "${A[@]}" copy-messages "$box" "$i:*" other >/dev/null || true
@@ -98,12 +69,12 @@ for ((round = 0; round < rounds; round++)); do
     fi
     # A moment of a mailbox, by its own last entry: the listing must come back.
     now=$("${A[@]}" journal status | cut -f 2)
-    "${A[@]}" list one --at "$now" >"$work/at.$now"
+    "${A[@]}" list one --at "$now" >"at.$now"
     recorded+=("$now")
     # A command that is killed has done its commit or has not.
     timeout -s KILL "0.0$((RANDOM % 9 + 1))" "${A[@]}" append two </etc/hostname >/dev/null 2>&1 || true
 done
-touch "$work/stop"
+touch stop
 wait "${writers[@]}" || true
 
 for ((waits = 0; waits < 600; waits++)); do
@@ -112,20 +83,20 @@ for ((waits = 0; waits < 600; waits++)); do
 done
 diff <("${A[@]}" digest) <("${B[@]}" digest)
 for end in a b; do
-    store=("$bin/shiplog" -s "$work/$end")
+    store=("$bin/shiplog" -s "$end")
     "${store[@]}" check
     "${store[@]}" journal verify
     for box in one two three; do
-        "${store[@]}" list "$box" | cut -f 7 | sort >"$work/have"
-        sort "$work/$box.done" | comm -23 - "$work/have" >"$work/missing"
-        [ ! -s "$work/missing" ] || { echo "$end: $box: messages that were reported done are missing"; exit 1; }
-        [ "$box" = two ] || [ -z "$(uniq -d "$work/have")" ] || { echo "$end: $box: a message is there twice"; exit 1; }
+        "${store[@]}" list "$box" | cut -f 7 | sort >have
+        sort "$box.done" | comm -23 - have >missing
+        [ ! -s missing ] || { echo "$end: $box: messages that were reported done are missing"; exit 1; }
+        [ "$box" = two ] || [ -z "$(uniq -d have)" ] || { echo "$end: $box: a message is there twice"; exit 1; }
     done
     for now in "${recorded[@]}"; do
-        "${store[@]}" list one --at "$now" | cmp - "$work/at.$now"
+        "${store[@]}" list one --at "$now" | cmp - "at.$now"
     done
     "${store[@]}" list one | while IFS=$'\t' read -r uid _ _ _ _ _ guid _; do
         [ "$("${store[@]}" cat one "$uid" | sha256sum | cut -d ' ' -f 1)" = "$guid" ] || { echo "$end: UID $uid has other bytes"; exit 1; }
     done
 done
-echo "entries: $("${A[@]}" journal status | cut -f 3), messages: $(cat "$work"/*.done | wc -l), rounds: $rounds"
+echo "entries: $("${A[@]}" journal status | cut -f 3), messages: $(cat ./*.done | wc -l), rounds: $rounds"
