@@ -87,7 +87,7 @@ static bool by_f_spoilt_at_master(const struct merge *merge, const struct pair *
 static bool by_f_live_at_both(const struct merge *merge, const struct pair *pair)
 {
     (void)merge;
-    /* One that was healed has a newer append at that end. */
+    /* Where one end's append is newer, it was put back there. */
     return rules_both_live(pair) && (pair->side[M].known || pair->side[R].known) &&
            rules_same_guid(pair);
 }
@@ -104,9 +104,9 @@ static bool by_f_dead_at_other(const struct merge *merge, const struct pair *pai
 /* What row 2 has left. */
 static bool by_f_lost_at_other(const struct merge *merge, const struct pair *pair)
 {
+    (void)merge;
     int end = sole(pair);
-    return end != ENDS && pair->side[end].known && !pair->side[OTHER(end)].record &&
-           pair->uid < merge->ends[OTHER(end)]->uidnext;
+    return end != ENDS && pair->side[end].known;
 }
 
 /* ---- After F: rows 3, 4 and 6 to 9. Each is what those before it have left ---- */

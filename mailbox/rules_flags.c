@@ -113,12 +113,9 @@ static int changed_since(const struct merge_input *input, const struct merge_rec
     const struct merge_end *higher = master_lower ? &input->replica : &input->master;
     const struct merge_record *of_lower = master_lower ? m : r;
     const struct merge_record *of_higher = master_lower ? r : m;
-    bool old_lower = rules_old(lower, of_lower);
     bool old_higher = rules_old(higher, of_higher);
     struct flag_view before;
-    if (old_lower && !rules_changed(lower, of_lower))
-        return rules_flags_copy(rules_flags_now(of_higher), out);
-    bool found = input->base_known && old_lower && then(lower, of_lower, &before);
+    bool found = input->base_known && rules_old(lower, of_lower) && then(lower, of_lower, &before);
     if (!found && input->base_known && old_higher && same_bases)
         found = then(higher, of_higher, &before);
     if (found)

@@ -238,6 +238,10 @@ static void row_1_who_alone_changed_the_flags_wins(void **state)
           "flags 1[]");
     check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1g@5"}}, "");
     check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1g@5~20"}}, "touch 1");
+    /* put back at R, as if it had been appended there */
+    check((struct scene){.m = {.records = "1g@5[Seen]"}, .r = {.records = "1g@20"}}, "flags 1[]");
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1g@5~30[Seen]"}},
+          "flags 1[Seen]");
 }
 
 static void row_1_flags_changed_at_both_ends_merge_one_by_one(void **state)
@@ -297,6 +301,8 @@ static void row_2_purged_with_evidence_is_expunged_at_both(void **state)
     check(
         (struct scene){.m = {.records = "1g@5"}, .r = {.records = "", .next = 2, .forgotten = 20}},
         "expunge 1");
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "", .next = 2, .forgotten = 5}},
+          "expunge 1");
     /* R's clients may know modseqs above what M has forgotten */
     check(
         (struct scene){.m = {.records = "", .next = 2, .forgotten = 20}, .r = {.records = "1g@5"}},
@@ -330,6 +336,16 @@ static void a_spoilt_record_is_healed_by_the_proven_one(void **state)
           "heal 1g[Seen]");
     check((struct scene){.m = {.records = "1g@5~12[Draft]", .damaged = true},
                          .r = {.records = "1g@5[Seen]"}},
+          "touch 1");
+    /* nothing is proven, or M's as well */
+    check((struct scene){.m = {.records = "1g@5[Draft]", .damaged = true},
+                         .r = {.records = "1g@5[Seen]", .damaged = true}},
+          "touch 1");
+    check((struct scene){.m = {.records = "1g@5[Draft]"}, .r = {.records = "1g@5[Seen]"}},
+          "touch 1");
+    /* R knows nothing of a change that M's base has */
+    check((struct scene){.m = {.records = "1g@5~20[Seen]", .base = 30, .damaged = true},
+                         .r = {.records = "1g@5", .base = 15, .base_next = 2}},
           "touch 1");
 }
 
@@ -402,6 +418,9 @@ static void row_6_a_split_brain_kills_the_uid(void **state)
           "renumber 3g<1; add 4h<1; expunge 1>3");
     check((struct scene){.m = {.records = "1h@20"}, .r = {.records = "1g@22"}},
           "add 3g<1; renumber 4h<1; expunge 1>4");
+    /* even if both ends take it for old: two messages are never one */
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1h@5"}},
+          "renumber 3g<1; add 4h<1; expunge 1>3");
 }
 
 static void row_7_a_tombstone_of_another_message_kills_the_uid(void **state)
@@ -445,6 +464,16 @@ static void row_10_a_tombstone_after_the_base_stands_at_both(void **state)
     check((struct scene){.m = {.records = "", .next = 2, .forgotten = 11},
                          .r = {.records = "1g@5x30"}},
           "bury 1g");
+    /* and keeps its successor, whatever M has forgotten */
+    check((struct scene){.m = {.records = "", .next = 3, .forgotten = 30},
+                         .r = {.records = "1g@12x20>2 2g@20"}},
+          "add 4g<2; bury 1g>2; bury 2g>4");
+    check((struct scene){.m = {.records = "", .next = 2, .forgotten = 30},
+                         .r = {.records = "1g@5x20>2 2g@20x21"}},
+          "bury 1g>2; bury 2g");
+    check((struct scene){.m = {.next = 2, .base = 8, .base_next = 1, .forgotten = 30},
+                         .r = {.records = "1g@11x12>2 2g@12", .base = 20}},
+          "add 2g; bury 1g>2");
 }
 
 static void row_11_an_old_tombstone_that_the_other_purged_is_left_alone(void **state)
@@ -552,6 +581,60 @@ static void what_lives_at_both_ends_by_one_way_is_not_expunged_by_another(void *
           "touch 1; touch 2; touch 5");
 }
 
+/* Or where it went: its tombstone names a UID that has been purged, and beside that stands another
+ * copy; or the tombstone that was known at both bases is another's; or nothing is there at all. */
+static void what_cannot_be_followed_is_left_alone(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "5g@12x29>7 8g@28", .base = 30},
+                         .r = {.records = "5g@12~20[Seen]{}", .base = 15, .base_next = 6}},
+          "touch 5; touch 8");
+    check((struct scene){.m = {.records = "1g@5x15>3 3g@15", .base = 20},
+                         .r = {.records = "1g@5x8", .base_next = 2}},
+          "touch 3");
+    check((struct scene){.m = {.records = "1g@5x20>2 2g@20"},
+                         .r = {.records = "", .next = 2, .damaged = true}},
+          "touch 1; touch 2");
+}
+
+/* R's user expunged it, it was purged, and a tombstone of another message buried in its place. */
+static void what_died_before_another_was_buried_there_is_dead(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "1g@5x14>2 2g@14"},
+                         .r = {.records = "1h@20x20>3 3h@19", .forgotten = 14, .merged = true}},
+          "add 3h; expunge 2; touch 1");
+}
+
+/* One delivery under one UID, and M gave it another in a merge with a third node. */
+static void a_delivery_that_moved_is_still_one_message(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "1g@12x20>3 3g@20 4g@21"},
+                         .r = {.records = "1g@12~13[Seen]{}"}},
+          "flags 3[Seen]; touch 1; touch 4");
+    /* dead at M, but not for certain the same one */
+    check((struct scene){.m = {.records = "1g@12x20", .merged = true, .forgotten = 15},
+                         .r = {.records = "1g@12~13[Seen]{}"}},
+          "add 3g<1[Seen]; touch 1");
+}
+
+static void an_old_message_under_a_new_uid_is_no_delivery(void **state)
+{
+    (void)state;
+    /* of one GUID, and by chance under one UID: M's is new, R's is the one that M expunged */
+    check((struct scene){.m = {.records = "1g@5x14 2g@15", .base = 11, .base_next = 2},
+                         .r = {.records = "1g@5x13>2 2g@13", .base = 15}},
+          "renumber 4g<2; expunge 2>4; point 1>2");
+    /* under two UIDs: both stay */
+    check((struct scene){.m = {.records = "1g@5x10 3g@14", .base = 11, .base_next = 2},
+                         .r = {.records = "1g@5x15>4 4g@14", .base = 17}},
+          "add 4g; renumber 6g<3; expunge 3>6; point 1>4");
+    /* or under the UID that it always had, which the other end has lost */
+    check((struct scene){.m = {.records = "1g@5"}, .r = {.records = "2g@20", .damaged = true}},
+          "add 2g; touch 1");
+}
+
 static void a_new_message_beside_a_successor_is_another(void **state)
 {
     (void)state;
@@ -570,6 +653,10 @@ static void a_state_at_another_base_is_no_state_to_compare_with(void **state)
                          .r = {.records = "1g@5~21[Flagged]{}"},
                          .base_unknown = true},
           "touch 1");
+    /* nor is what a message was appended with when it moved: R's user took "work" away before */
+    check((struct scene){.m = {.records = "1g@5~11[Seen,Flagged,work]{Seen,work}"},
+                         .r = {.records = "1g@5x14>3 3g@13[Seen]"}},
+          "renumber 5g<1[Flagged,Seen]; expunge 1>5; bury 3g>5");
 }
 
 static void expunged_and_delivered_again_is_there_once(void **state)
@@ -676,6 +763,10 @@ int main(void)
         cmocka_unit_test(without_evidence_nothing_was_expunged),
         cmocka_unit_test(what_may_have_moved_is_not_taken_for_a_delivery),
         cmocka_unit_test(what_lives_at_both_ends_by_one_way_is_not_expunged_by_another),
+        cmocka_unit_test(what_cannot_be_followed_is_left_alone),
+        cmocka_unit_test(what_died_before_another_was_buried_there_is_dead),
+        cmocka_unit_test(a_delivery_that_moved_is_still_one_message),
+        cmocka_unit_test(an_old_message_under_a_new_uid_is_no_delivery),
         cmocka_unit_test(a_new_message_beside_a_successor_is_another),
         cmocka_unit_test(a_state_at_another_base_is_no_state_to_compare_with),
         cmocka_unit_test(expunged_and_delivered_again_is_there_once),
