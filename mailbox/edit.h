@@ -12,4 +12,9 @@ struct change *edit_begin_expiry(struct tx *tx, struct box *box, enum entry_kind
 /* Carries it out and journals it. A `visible` change raises HIGHESTMODSEQ. */
 int edit_finish(struct tx *tx, struct box *box, struct change *change, bool visible);
 
+/* Runs `each` over the live records among `uids`, until it fails. */
+int edit_each_live(struct mailbox *mailbox, const struct uidset *uids,
+                   int (*each)(struct mailbox *mailbox, const struct record *record, void *arg),
+                   void *arg);
+
 #endif

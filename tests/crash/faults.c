@@ -3,6 +3,7 @@
  * or all of what the operation does, and is sound. */
 #include "base/err.h"
 #include "mailbox/retain.h"
+#include "tests/crash/require.h"
 #include "tests/support/faults.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
@@ -16,14 +17,6 @@
 
 #define NTH_MOST 100000u
 #define STRIDE 11u
-
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            printf("%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, err_message());             \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static int append(struct store *store)
 {

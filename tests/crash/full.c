@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "mailbox/retain.h"
 #include "mailbox/view.h"
+#include "tests/crash/require.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
 
@@ -28,14 +29,6 @@ static void clean_up(void)
     (void)umount2(root, MNT_DETACH);
     (void)rmdir(root);
 }
-
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            printf("%s:%d: %s (%s)\n", __FILE__, __LINE__, #condition, err_message());             \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static uint64_t digest_of(struct store *store)
 {

@@ -5,6 +5,7 @@
 
 #include "mailbox/mailbox.h"
 #include "mailbox/view.h"
+#include "mailbox/when.h"
 #include "tools/shiplog/out.h"
 
 #include <stdbool.h>
