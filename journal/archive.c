@@ -425,7 +425,7 @@ static const struct archive_name *next_of_run(const struct archive_name *all, si
 
 /* Those of all names that lead back from the base, put to the end of the array one before another,
  * then moved to its front. Files may overlap, as when some were brought from elsewhere. */
-static int choose_run(struct archive *archive, size_t all)
+static int choose_run(struct archive *archive, size_t all, uint64_t forgotten)
 {
     uint64_t at = archive->base.modseq;
     struct archive_name *run = calloc(all + 1, sizeof *run);
@@ -436,11 +436,14 @@ static int choose_run(struct archive *archive, size_t all)
     for (; first && (next = next_of_run(archive->run, all, at)); at = next->base)
         run[--first] = *next;
     archive->gap[0] = '\0';
-    for (size_t i = all; i > 0 && !archive->gap[0]; i--)
-        if (archive->run[i - 1].last < at)
+    for (size_t i = all; at > forgotten && i > 0 && !archive->gap[0]; i--) {
+        uint64_t last = archive->run[i - 1].last;
+        if (last < at)
             snprintf(archive->gap, sizeof archive->gap,
                      ARCHIVE_DIRECTORY "/ lacks the entries behind %llu up to %llu",
-                     (unsigned long long)archive->run[i - 1].last, (unsigned long long)at);
+                     (unsigned long long)(last > forgotten ? last : forgotten),
+                     (unsigned long long)at);
+    }
     archive->count = all - first;
     memmove(run, run + first, archive->count * sizeof *run);
     free(archive->run);
@@ -448,7 +451,7 @@ static int choose_run(struct archive *archive, size_t all)
     return ERR_OK;
 }
 
-int archive_reach(struct archive *archive, struct position base)
+int archive_reach(struct archive *archive, struct position base, uint64_t forgotten)
 {
     size_t all;
     if (archive->reached && position_equal(archive->base, base))
@@ -462,7 +465,7 @@ int archive_reach(struct archive *archive, struct position base)
     int rc = archive_names(archive->directory, &archive->run, &all);
     if (rc)
         return rc;
-    rc = choose_run(archive, all);
+    rc = choose_run(archive, all, forgotten);
     archive->reached = rc == ERR_OK;
     return rc;
 }

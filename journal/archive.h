@@ -24,13 +24,14 @@ int archive_open(int directory, struct archive **archive);
 void archive_close(struct archive *archive); /* NULL is fine */
 
 /* Finds the files that lead back, unbroken, from the window's base: what the others look at. Does
- * nothing when it has been done for this base. Goes by names; what is in them is looked at when it
- * is asked for. ERR_IO, ERR_PERMISSION. */
-int archive_reach(struct archive *archive, struct position base);
+ * nothing when it has been done for this base. `forgotten`: entries up to this modseq need not be
+ * there (journal_forgotten()). Goes by names; what is in them is looked at when it is asked for.
+ * ERR_IO, ERR_PERMISSION. */
+int archive_reach(struct archive *archive, struct position base, uint64_t forgotten);
 bool archive_reaches(const struct archive *archive, uint64_t modseq); /* this entry's place */
 /* The modseq before the oldest entry that is reached; the window's base when none is. */
 uint64_t archive_oldest(const struct archive *archive);
-/* Why nothing older is reached, for people: "" when there is nothing older. */
+/* Why nothing older is reached, for people: "" when there should be nothing older. */
 const char *archive_gap(const struct archive *archive);
 
 /* The entry at or below `modseq`; the first above it. Views are valid until the next call. ERR_END:
@@ -45,8 +46,7 @@ int archive_at_time(struct archive *archive, int64_t time, uint64_t *modseq);
 
 /* Proves every file that is reached: CRCs, chain, and how they follow each other. Calls `report`
  * for each thing that is wrong; the file's name is valid until it returns. Entries that lie behind
- * a file and are in no other are told, whether one is missing or they were trimmed without the
- * archive. */
+ * a file, are in no other and were not forgotten are told: a file is missing. */
 int archive_prove(struct archive *archive,
                   void (*report)(void *arg, const char *file, const char *what), void *arg);
 

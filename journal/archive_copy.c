@@ -127,7 +127,7 @@ int archive_copy(const struct archive_copy *copy, struct position base)
     struct archive *archive;
     int rc = archive_open(copy->from, &archive);
     if (rc == ERR_OK)
-        rc = archive_reach(archive, base);
+        rc = archive_reach(archive, base, 0);
     if (rc == ERR_OK)
         rc = copy_run(archive, copy);
     archive_close(archive);

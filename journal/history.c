@@ -38,8 +38,11 @@ bool history_archived(const struct history *history, uint64_t modseq)
 
 static int reach(struct history *history, struct db_txn *txn, struct journal_window *window)
 {
+    uint64_t forgotten;
     int rc = journal_window(txn, window);
-    return rc ? rc : archive_reach(history->archive, window->base);
+    if (rc == ERR_OK)
+        rc = journal_forgotten(txn, &forgotten);
+    return rc ? rc : archive_reach(history->archive, window->base, forgotten);
 }
 
 int history_archive(struct history *history, struct db_txn *txn, struct archive **archive)

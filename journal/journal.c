@@ -8,6 +8,7 @@
 
 #define WINDOW_SIZE 68u /* with its CRC-32 */
 #define WINDOW_KEY "journal"
+#define FORGOTTEN_KEY "forgotten"
 
 struct key {
     uint8_t bytes[8];
@@ -320,7 +321,29 @@ int journal_at_time(struct db_txn *txn, int64_t time, uint64_t *modseq)
     return rc ? rc : journal_round_down(txn, low, modseq);
 }
 
-int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, uint64_t *removed)
+int journal_forgotten(struct db_txn *txn, uint64_t *modseq)
+{
+    struct bytes value;
+    *modseq = 0;
+    int rc = db_get(txn, TABLE_STATE, bytes_text(FORGOTTEN_KEY), &value);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    if (value.size != 12 || load_u32(value.data + 8) != hash_crc32(value.data, 8))
+        return fail(ERR_CORRUPT, "journal: the row that tells what was thrown away is damaged");
+    *modseq = load_u64(value.data);
+    return ERR_OK;
+}
+
+int journal_forget(struct db_txn *txn, uint64_t modseq)
+{
+    uint8_t row[12];
+    save_u64(row, modseq);
+    save_u32(row + 8, hash_crc32(row, 8));
+    return db_put(txn, TABLE_STATE, bytes_text(FORGOTTEN_KEY), bytes_of(row, sizeof row));
+}
+
+int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, bool archived,
+                 uint64_t *removed)
 {
     struct journal_window window;
     struct db_cursor *cursor;
@@ -355,9 +378,10 @@ int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, uint64_t *re
             break;
     }
     db_cursor_close(cursor);
-    if (rc && rc != ERR_END)
-        return rc;
-    return *removed ? journal_window_save(txn, &window) : ERR_OK;
+    if ((rc && rc != ERR_END) || !*removed)
+        return rc == ERR_END ? ERR_OK : rc;
+    rc = archived ? ERR_OK : journal_forget(txn, window.base.modseq);
+    return rc ? rc : journal_window_save(txn, &window);
 }
 
 int journal_cut_back(struct db_txn *txn, uint64_t after, uint64_t most, uint64_t *removed)

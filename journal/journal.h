@@ -62,8 +62,14 @@ int journal_round_down(struct db_txn *txn, uint64_t modseq, uint64_t *rounded);
 int journal_at_time(struct db_txn *txn, int64_t time, uint64_t *modseq);
 
 /* Removes whole commits from the front, at most `most` entries, none above `up_to`. *removed tells
- * how many; 0 when done. */
-int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, uint64_t *removed);
+ * how many; 0 when done. Unless they are `archived` they are gone, and journal_forgotten() says so
+ * from then on. */
+int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, bool archived,
+                 uint64_t *removed);
+/* The highest modseq up to which nobody has to have the entries: they were trimmed without the
+ * archive, or the journal began anew behind them. 0: none, or it was not noted. ERR_CORRUPT. */
+int journal_forgotten(struct db_txn *txn, uint64_t *modseq);
+int journal_forget(struct db_txn *txn, uint64_t modseq);
 
 /* Removes entries above `after` from the end, at most `most`; *removed 0: done. For a replica whose
  * own branch gives way to another. */

@@ -77,8 +77,8 @@ static int check_stops(struct check *check)
 static int each_state(struct check *check, struct db_cursor *cursor, struct bytes key,
                       struct bytes value)
 {
-    static const char *const known[] = {"node",    "relaxed",   "journal",
-                                        "content", "retention", "met"};
+    static const char *const known[] = {"node",      "relaxed", "journal",  "content",
+                                        "retention", "met",     "forgotten"};
     (void)value;
     (void)cursor;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -98,11 +98,22 @@ static int check_small_rows(struct check *check)
     return rc ? rc : epoch_highest(check->txn, &highest);
 }
 
+static int check_forgotten(struct check *check)
+{
+    uint64_t modseq;
+    int rc = journal_forgotten(check->txn, &modseq);
+    if (rc == ERR_OK && modseq > tx_window(check->tx)->base.modseq)
+        check_wrong(check, false, "state", "entries that are still here are said to be gone");
+    return rc;
+}
+
 int check_history(struct check *check)
 {
     int rc = check_rows(check, TABLE_STATE, each_state);
     if (rc == ERR_OK)
         rc = check_note(check, "state", check_small_rows(check));
+    if (rc == ERR_OK)
+        rc = check_note(check, "state", check_forgotten(check));
     if (rc == ERR_OK)
         rc = check_note(check, "epochs", check_epochs(check));
     if (rc == ERR_OK)

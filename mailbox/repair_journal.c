@@ -252,7 +252,7 @@ static int trim_all(struct tx *tx, void *arg)
 {
     struct empty *work = arg;
     int rc = check_position(tx, work->from);
-    return rc ? rc : tx_trim(tx, UINT64_MAX, CUT_BATCH, &work->removed);
+    return rc ? rc : tx_trim(tx, UINT64_MAX, CUT_BATCH, false, &work->removed);
 }
 
 static const struct repair_mailbox *find_mailbox(const struct repair_reset *reset, uint64_t id)
@@ -365,7 +365,8 @@ static int begin_anew(struct tx *tx, void *arg)
     tx->node_dirty = true;
     tx->window = (struct journal_window){
         .base = reset->at, .last = reset->at, .base_time = reset->time, .last_time = reset->time};
-    return journal_window_save(tx->db, &tx->window);
+    rc = journal_forget(tx->db, reset->at.modseq);
+    return rc ? rc : journal_window_save(tx->db, &tx->window);
 }
 
 int repair_reset(struct store *store, const struct repair_reset *reset)

@@ -57,7 +57,7 @@ static int trim_some(struct tx *tx, void *arg)
 {
     struct cutting *cutting = arg;
     tx_frees_space(tx);
-    return tx_trim(tx, cutting->walk.up_to, TRIM_BATCH, &cutting->removed);
+    return tx_trim(tx, cutting->walk.up_to, TRIM_BATCH, cutting->archive, &cutting->removed);
 }
 
 static int trim(struct cutting *cutting)

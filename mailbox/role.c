@@ -38,7 +38,7 @@ static int trim_untold(struct tx *tx, void *arg)
     *removed = 0;
     return rc || !repairing || tx->node.role != ROLE_REPLICA
                ? rc
-               : tx_trim(tx, UINT64_MAX, TRIM_BATCH, removed);
+               : tx_trim(tx, UINT64_MAX, TRIM_BATCH, false, removed);
 }
 
 /* The journal begins anew behind the entry of an epoch. That goes, too: from a position before it,
@@ -51,7 +51,7 @@ static int give_up(struct tx *tx, const char *reason)
     if (rc == ERR_OK)
         rc = tx_open_epoch(tx, reason, highest + 1, 0);
     if (rc == ERR_OK)
-        rc = tx_trim(tx, UINT64_MAX, UINT64_MAX, &removed);
+        rc = tx_trim(tx, UINT64_MAX, UINT64_MAX, false, &removed);
     return rc ? rc : repair_give_up(tx, highest + 1);
 }
 

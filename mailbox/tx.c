@@ -153,13 +153,13 @@ static int flush_waiting(struct tx *tx, bool end_of_commit)
     return rc;
 }
 
-int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, uint64_t *removed)
+int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, bool archived, uint64_t *removed)
 {
     int rc = flush_waiting(tx, true);
     if (rc == ERR_OK && tx->bytes)
         rc = journal_window_save(tx->db, &tx->window);
     if (rc == ERR_OK)
-        rc = journal_trim(tx->db, up_to, most, removed);
+        rc = journal_trim(tx->db, up_to, most, archived, removed);
     return rc ? rc : journal_window(tx->db, &tx->window);
 }
 

@@ -73,7 +73,7 @@ int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t p
                uint64_t digest, struct bytes body);
 
 /* journal_trim(), with what waits as part of the journal. */
-int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, uint64_t *removed);
+int tx_trim(struct tx *tx, uint64_t up_to, uint64_t most, bool archived, uint64_t *removed);
 
 /* The last entry goes to the journal, as the end of a commit; saves headers, window and node. */
 int tx_finish(struct tx *tx);

@@ -504,7 +504,7 @@ static int trim(struct tx *tx, void *arg)
 {
     uint64_t removed;
     (void)arg;
-    return journal_trim(tx_db(tx), tx_window(tx)->last.modseq, 1000, &removed);
+    return journal_trim(tx_db(tx), tx_window(tx)->last.modseq, 1000, false, &removed);
 }
 
 static void a_follower_behind_the_window_or_on_another_branch_is_repaired(void **state)

@@ -149,7 +149,7 @@ static struct archive *reach(const struct place *place, struct position base)
 {
     struct archive *archive;
     assert_int_equal(archive_open(place->directory, &archive), ERR_OK);
-    assert_int_equal(archive_reach(archive, base), ERR_OK);
+    assert_int_equal(archive_reach(archive, base, 0), ERR_OK);
     return archive;
 }
 

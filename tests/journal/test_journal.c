@@ -216,7 +216,7 @@ static void a_trimmed_window_begins_with_a_whole_commit(void **state)
 {
     struct journal *journal = *state;
     uint64_t removed;
-    assert_int_equal(journal_trim(journal->txn, 0, 100, &removed), ERR_OK);
+    assert_int_equal(journal_trim(journal->txn, 0, 100, true, &removed), ERR_OK);
     assert_int_equal(removed, 0);
     for (int i = 0; i < 6; i++) {
         size_t from = journal->first;
@@ -225,7 +225,7 @@ static void a_trimmed_window_begins_with_a_whole_commit(void **state)
         size_t all = 0;
         do {
             assert_int_equal(
-                journal_trim(journal->txn, journal->items[to].position.modseq, 7, &removed),
+                journal_trim(journal->txn, journal->items[to].position.modseq, 7, true, &removed),
                 ERR_OK);
             all += removed;
             journal->first += removed;
@@ -300,7 +300,7 @@ static void a_slot_lags_or_is_lost(void **state)
     slot.connected = false;
     assert_int_equal(slot_lag(journal->txn, &slot, 0, &lag), ERR_OK);
     assert_int_equal(lag.state, SLOT_AWAY);
-    assert_int_equal(journal_trim(journal->txn, top(journal), ENTRIES, &removed), ERR_OK);
+    assert_int_equal(journal_trim(journal->txn, top(journal), ENTRIES, true, &removed), ERR_OK);
     assert_int_equal(slot_lag(journal->txn, &slot, 0, &lag), ERR_OK);
     assert_int_equal(lag.state, SLOT_LOST);
 }

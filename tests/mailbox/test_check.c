@@ -373,6 +373,19 @@ static int turn_retention(struct tx *tx, void *arg)
     return rc ? rc : turn_bit(tx, TABLE_STATE, bytes_text("retention"), false, 20);
 }
 
+static int turn_forgotten(struct tx *tx, void *arg)
+{
+    (void)arg;
+    int rc = journal_forget(tx_db(tx), 0);
+    return rc ? rc : turn_bit(tx, TABLE_STATE, bytes_text("forgotten"), false, 20);
+}
+
+static int forget_too_much(struct tx *tx, void *arg)
+{
+    (void)arg;
+    return journal_forget(tx_db(tx), tx_window(tx)->last.modseq);
+}
+
 static int turn_retention_key(struct tx *tx, void *arg)
 {
     const struct retention retention = {.entries = 1000000};
@@ -385,9 +398,10 @@ static void what_cannot_be_mended_is_told_and_stays(void **state)
 {
     (void)state;
     int (*const damages[])(struct tx *, void *) = {
-        turn_record,   turn_record_key, lose_record,    turn_header,       turn_meta,
-        turn_keywords, turn_entry,      lose_entry,     turn_epoch,        turn_slot,
-        turn_content,  turn_staged,     turn_retention, turn_retention_key};
+        turn_record,    turn_record_key,    lose_record,    turn_header,
+        turn_meta,      turn_keywords,      turn_entry,     lose_entry,
+        turn_epoch,     turn_slot,          turn_content,   turn_staged,
+        turn_retention, turn_retention_key, turn_forgotten, forget_too_much};
     for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
         void *place;
         printf("damage %zu\n", i);

@@ -94,6 +94,13 @@ static void is_proved(struct place *place)
     assert_int_equal(wrong, 0);
 }
 
+static void nothing_is_wrong(struct place *place)
+{
+    uint64_t wrong;
+    assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 0);
+}
+
 static int open_place(void **state)
 {
     struct place *place = calloc(1, sizeof *place);
@@ -326,8 +333,59 @@ static void past_is_read_through_the_archive(void **state)
     assert_int_equal(view_open(place->store, place->inbox, &view), ERR_OK);
     assert_int_equal(view_back(view, place->modseqs[95]), ERR_OK);
     assert_int_equal(view_back(view, place->modseqs[5]), ERR_TRIMMED);
-    assert_non_null(strstr(err_message(), ARCHIVE_DIRECTORY));
+    assert_non_null(strstr(err_message(), "trimmed"));
     view_close(view);
+    nothing_is_wrong(place);
+}
+
+static void take_newest_file(struct place *place)
+{
+    char path[PATH_MAX], folder[PATH_MAX], newest[NAME_MAX + 1] = "";
+    scratch_path(folder, place->path, ARCHIVE_DIRECTORY);
+    DIR *list = opendir(folder);
+    const struct dirent *item;
+    assert_non_null(list);
+    while ((item = readdir(list)))
+        if (strcmp(item->d_name, newest) > 0)
+            snprintf(newest, sizeof newest, "%s", item->d_name);
+    closedir(list);
+    scratch_path(path, folder, newest);
+    assert_int_equal(unlink(path), 0);
+}
+
+static void says_at(struct place *place, size_t moment, const char *why)
+{
+    struct view *view;
+    assert_int_equal(view_open(place->store, place->inbox, &view), ERR_OK);
+    assert_int_equal(view_back(view, place->modseqs[moment]), ERR_TRIMMED);
+    assert_non_null(strstr(err_message(), why));
+    view_close(view);
+}
+
+/* Archived, thrown away, archived, archived: what was thrown away is not missed, a file is. */
+static void what_was_thrown_away_is_no_missing_file(void **state)
+{
+    struct place *place = *state;
+    struct retained done;
+    uint64_t wrong;
+    change(place, 100);
+    assert_int_equal(cut_to(place, 80, true, &done), ERR_OK);
+    assert_int_equal(cut_to(place, 60, false, &done), ERR_OK);
+    nothing_is_wrong(place);
+    assert_int_equal(cut_to(place, 40, true, &done), ERR_OK);
+    assert_int_equal(cut_to(place, 20, true, &done), ERR_OK);
+    nothing_is_wrong(place);
+    is_proved(place);
+    assert_int_equal(inbox_digest(place, place->modseqs[45]), place->digests[45]);
+    says_at(place, 30, "trimmed");
+    says_at(place, 10, "trimmed");
+    take_newest_file(place);
+    assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 1);
+    says_at(place, 70, ARCHIVE_DIRECTORY "/ lacks the entries");
+    /* Thrown away later, it is not missed any more. */
+    assert_int_equal(cut_to(place, 10, false, &done), ERR_OK);
+    nothing_is_wrong(place);
 }
 
 static void turn_byte(const char *path, off_t at)
@@ -547,6 +605,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(slots_hold_the_window_up_to_the_bound, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(past_is_read_through_the_archive, open_place, close_place),
+        cmocka_unit_test_setup_teardown(what_was_thrown_away_is_no_missing_file, open_place,
+                                        close_place),
         cmocka_unit_test_setup_teardown(check_finds_damage_of_the_archive, open_place, close_place),
         cmocka_unit_test_setup_teardown(small_files_wait, open_place, close_place),
         cmocka_unit_test_setup_teardown(failing_calls_lose_nothing, open_place, close_place),
