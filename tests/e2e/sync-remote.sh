@@ -67,6 +67,22 @@ export SHIPLOG_SSH=$work/ssh
 append a six
 sync 0 tail "ssh:host:$work/a" b && equal
 sync 5 '' "ssh:host:$work/none" b
+one_line() {
+    if [ "$(wc -l <err)" -eq 1 ] && grep -q "$1" err; then return; fi
+    echo "not one line that says why: $(cat err)"
+    exit 1
+}
+one_line none
+printf '#!/bin/sh\necho a banner >&2\necho "ssh: no such host" >&2\necho >&2\nexit 255\n' >no-ssh
+chmod +x no-ssh
+SHIPLOG_SSH=$work/no-ssh sync 5 '' "ssh:host:$work/a" b
+one_line '^shiplog: ssh:host:.*: ssh: no such host$'
+SHIPLOG_SSH=$work/not-there sync 5 '' "ssh:host:$work/a" b
+one_line 'not-there: No such file'
+printf '#!/bin/sh\nshift\necho a banner >&2\nexec "$@"\n' >loud-ssh
+chmod +x loud-ssh
+SHIPLOG_SSH=$work/loud-ssh sync 0 none "ssh:host:$work/a" b
+one_line '^a banner$'
 
 # What a merge would do: told alike over a connection and between two paths, and nothing is done by it.
 plan() {

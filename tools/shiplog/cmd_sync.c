@@ -8,6 +8,7 @@
 #include "tools/shiplog/cli.h"
 #include "tools/shiplog/place.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define LINE_SIZE 512u /* bytes of what ssh says that are told */
 
 /* Every line has the same fields: what is not NULL or 0 in it is meant. */
 struct line {
@@ -122,26 +125,79 @@ static int sync_paths(struct cli *cli, const char *from, const char *to, struct 
 }
 
 /* The master's end of a pipe, on another machine. */
-static int start_ssh(const struct place *place, int *fd, pid_t *child)
+struct remote {
+    pid_t child; /* 0: none */
+    int fd;      /* the pipe */
+    FILE *said;  /* what it wrote on standard error: an error of ours is one line */
+};
+
+static void run_ssh(const struct place *place, int pipe, int said)
+{
+    const char *program = getenv("SHIPLOG_SSH");
+    if (!program)
+        program = "ssh";
+    dup2(pipe, STDIN_FILENO);
+    dup2(pipe, STDOUT_FILENO);
+    dup2(said, STDERR_FILENO);
+    execlp(program, "ssh", place->host, "shiplog", "-s", place->path, "serve", "--stdio",
+           (char *)NULL);
+    dprintf(STDERR_FILENO, "%s: %s\n", program, strerror(errno));
+    _exit(127);
+}
+
+static int start_ssh(const struct place *place, struct remote *remote)
 {
     int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    remote->said = tmpfile();
+    if (!remote->said || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return fail_errno("ssh %s", place->host);
-    *child = fork();
-    if (*child == 0) {
-        const char *program = getenv("SHIPLOG_SSH");
-        dup2(ends[1], STDIN_FILENO);
-        dup2(ends[1], STDOUT_FILENO);
-        execlp(program ? program : "ssh", "ssh", place->host, "shiplog", "-s", place->path, "serve",
-               "--stdio", (char *)NULL);
-        _exit(127);
-    }
+    remote->child = fork();
+    if (remote->child == 0)
+        run_ssh(place, ends[1], fileno(remote->said));
     close(ends[1]);
-    *fd = ends[0];
-    if (*child > 0)
+    remote->fd = ends[0];
+    if (remote->child > 0)
         return ERR_OK;
+    remote->child = 0;
     close(ends[0]);
     return fail_errno("ssh %s", place->host);
+}
+
+/* The last line that says anything. */
+static void last_line(FILE *said, char line[LINE_SIZE])
+{
+    char text[LINE_SIZE];
+    while (fgets(text, sizeof text, said)) {
+        text[strcspn(text, "\r\n")] = '\0';
+        if (text[0])
+            snprintf(line, LINE_SIZE, "%s", text);
+    }
+}
+
+static void pass_on(FILE *said)
+{
+    int c;
+    while ((c = getc(said)) != EOF)
+        putc(c, stderr);
+}
+
+/* What it said belongs to our error, if it is why there is none but ours; else people see it. */
+static int end_ssh(struct remote *remote, int rc)
+{
+    char ours[LINE_SIZE];
+    char theirs[LINE_SIZE] = "";
+    if (remote->child)
+        (void)waitpid(remote->child, NULL, 0);
+    if (!remote->said)
+        return rc;
+    snprintf(ours, sizeof ours, "%s", rc ? err_message() : "");
+    rewind(remote->said);
+    if (rc == ERR_OK)
+        pass_on(remote->said);
+    else
+        last_line(remote->said, theirs);
+    fclose(remote->said);
+    return rc == ERR_PEER && theirs[0] ? fail(rc, "%s: %s", ours, theirs) : rc;
 }
 
 static int sync_over(struct agent *agent, struct agent_store *options, struct sync *sync)
@@ -160,7 +216,7 @@ static int sync_connection(const struct place *from, const char *to, struct sync
 {
     const struct agent_options nowhere = {0};
     struct agent *agent;
-    pid_t child = 0;
+    struct remote remote = {0};
     struct agent_store options = {.once = sync, .wanted_store = from->store};
     signal(SIGPIPE, SIG_IGN);
     log_quiet();
@@ -171,7 +227,8 @@ static int sync_connection(const struct place *from, const char *to, struct sync
     if (rc == ERR_OK && from->kind == PLACE_SSH) {
         options.follow_by_fd = true;
         options.name = sync->master_name;
-        rc = start_ssh(from, &options.follow_fd, &child);
+        rc = start_ssh(from, &remote);
+        options.follow_fd = remote.fd;
     } else if (rc == ERR_OK) {
         options.follow = from->address;
     }
@@ -179,9 +236,7 @@ static int sync_connection(const struct place *from, const char *to, struct sync
         rc = sync_over(agent, &options, sync);
     agent_close(agent);
     store_close(options.store);
-    if (child > 0)
-        (void)waitpid(child, NULL, 0);
-    return rc;
+    return end_ssh(&remote, rc);
 }
 
 static int sync_places(struct cli *cli, const char *from, const char *to, struct sync *sync)
