@@ -67,9 +67,11 @@ int archive_copy(const struct archive_copy *copy, struct position base);
  * overlap. What a body means is the business of whoever wrote it. */
 typedef int archive_find_strings(const struct entry *entry, struct buf *offsets);
 
-/* Writes one file. One writer at a time, in all processes: ERR_BUSY. */
+/* Writes one file. One writer at a time, in all processes: ERR_BUSY when another has not ended
+ * after `wait` microseconds. */
+#define ARCHIVE_WAIT INT64_C(10000000)
 struct archive_writer;
-int archive_write_begin(int directory, struct archive_writer **writer);
+int archive_write_begin(int directory, int64_t wait, struct archive_writer **writer);
 /* Once, before the first entry: whose entries these are, what comes before them, and what finds
  * strings in them (NULL: nothing does). */
 void archive_write_base(struct archive_writer *writer, uint64_t store_id, struct journal_point base,
@@ -84,7 +86,8 @@ void archive_write_close(struct archive_writer *writer);
 /* The last entry that files which begin at or before `base` hold, when that is above `base`: what a
  * writer that was cut off before trimming left. ERR_END: none. */
 int archive_ahead(struct archive *archive, uint64_t base, struct position *last);
-/* Takes files that end above `base` out of sight: they are of a branch that was given up. */
+/* Takes files that end above `base` out of sight: they are of a branch that was given up. ERR_BUSY
+ * after ARCHIVE_WAIT. */
 int archive_set_aside(int directory, uint64_t base);
 
 #endif

@@ -17,9 +17,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NEW_NAME "new"
+#define LOCK_STEP 10000 /* microseconds between two tries */
 #define ASIDE ".aside"
 
 struct archive_writer {
@@ -53,7 +55,22 @@ static int write_all(int fd, uint64_t at, struct bytes bytes)
     return ERR_OK;
 }
 
-static int open_directory(int store, int *directory)
+/* flock() has no time limit of its own. */
+static int lock_directory(int directory, int64_t wait)
+{
+    const struct timespec step = {.tv_nsec = LOCK_STEP * 1000L};
+    for (int64_t waited = 0;; waited += LOCK_STEP) {
+        if (flock(directory, LOCK_EX | LOCK_NB) == 0)
+            return ERR_OK;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return fail_errno(ARCHIVE_DIRECTORY);
+        if (waited >= wait)
+            return fail(ERR_BUSY, ARCHIVE_DIRECTORY ": another process is archiving");
+        nanosleep(&step, NULL);
+    }
+}
+
+static int open_directory(int store, int64_t wait, int *directory)
 {
     *directory = -1;
     bool made = mkdirat(store, ARCHIVE_DIRECTORY, 0700) == 0;
@@ -64,17 +81,15 @@ static int open_directory(int store, int *directory)
     *directory = openat(store, ARCHIVE_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*directory < 0)
         return fail_errno(ARCHIVE_DIRECTORY);
-    if (flock(*directory, LOCK_EX | LOCK_NB) == 0)
-        return ERR_OK;
-    int rc = errno == EWOULDBLOCK
-                 ? fail(ERR_BUSY, ARCHIVE_DIRECTORY ": another process is archiving")
-                 : fail_errno(ARCHIVE_DIRECTORY);
-    close(*directory);
-    *directory = -1;
+    int rc = lock_directory(*directory, wait);
+    if (rc) {
+        close(*directory);
+        *directory = -1;
+    }
     return rc;
 }
 
-int archive_write_begin(int store, struct archive_writer **out)
+int archive_write_begin(int store, int64_t wait, struct archive_writer **out)
 {
     *out = NULL;
     struct archive_writer *writer = calloc(1, sizeof *writer);
@@ -83,7 +98,7 @@ int archive_write_begin(int store, struct archive_writer **out)
     writer->at = ARCHIVE_HEADER_SIZE;
     writer->fd = -1;
     writer->directory = -1;
-    int rc = open_directory(store, &writer->directory);
+    int rc = open_directory(store, wait, &writer->directory);
     if (rc == ERR_OK) {
         writer->fd =
             openat(writer->directory, NEW_NAME, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -251,7 +266,7 @@ int archive_set_aside(int store, uint64_t base)
     struct archive_name *names = NULL;
     size_t count;
     int directory;
-    int rc = open_directory(store, &directory);
+    int rc = open_directory(store, ARCHIVE_WAIT, &directory);
     if (rc)
         return rc;
     rc = archive_names(store, &names, &count);

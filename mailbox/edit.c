@@ -186,27 +186,46 @@ static int next_child(struct tx *tx, const struct name *parent, struct name *at,
     return rc;
 }
 
-int mailbox_rename(struct tx *tx, const struct name *from, const struct name *to)
+/* What moves along is not in its own way. */
+static int refuse_other(struct tx *tx, const struct name *from, const struct name *to)
 {
-    struct mailbox *mailbox;
+    return name_equal(to, from) || name_is_below(to, from) ? ERR_OK : refuse_taken(tx, to);
+}
+
+int mailbox_may_rename(struct tx *tx, const struct name *from, const struct name *to)
+{
     struct owner old_owner, new_owner;
     struct name child = *from;
     struct name moved;
     uint64_t id;
-    int rc = mailbox_open(tx, from, NULL, &mailbox);
-    if (rc)
-        return rc;
     name_owner(from, &old_owner);
     name_owner(to, &new_owner);
     if (!owner_equal(&old_owner, &new_owner))
         return fail(ERR_REFUSED, "rename: a mailbox cannot change its owner");
     if (name_is_below(to, from))
         return fail(ERR_REFUSED, "rename: a mailbox cannot move below itself");
-    rc = rename_one(tx, mailbox->box->header.id, to);
-    while (rc == ERR_OK) {
-        rc = next_child(tx, from, &child, &id);
+    int rc = refuse_taken(tx, to);
+    while (rc == ERR_OK && (rc = next_child(tx, from, &child, &id)) == ERR_OK) {
+        rc = name_rebase(&child, from, to, &moved);
         if (rc == ERR_OK)
-            rc = name_rebase(&child, from, to, &moved);
+            rc = refuse_other(tx, from, &moved);
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+int mailbox_rename(struct tx *tx, const struct name *from, const struct name *to)
+{
+    struct mailbox *mailbox;
+    struct name child = *from;
+    struct name moved;
+    uint64_t id;
+    int rc = mailbox_open(tx, from, NULL, &mailbox);
+    if (rc == ERR_OK)
+        rc = mailbox_may_rename(tx, from, to);
+    if (rc == ERR_OK)
+        rc = rename_one(tx, mailbox->box->header.id, to);
+    while (rc == ERR_OK && (rc = next_child(tx, from, &child, &id)) == ERR_OK) {
+        rc = name_rebase(&child, from, to, &moved);
         if (rc == ERR_OK)
             rc = rename_one(tx, id, &moved);
     }

@@ -34,16 +34,8 @@ static int open_box(struct tx *tx, struct box *box, const char *user, struct mai
     return ERR_OK;
 }
 
-int mailbox_open_id(struct tx *tx, uint64_t id, const char *user, struct mailbox **mailbox)
-{
-    struct box *box;
-    int rc = tx_box(tx, id, &box);
-    if (rc == ERR_END)
-        return fail(ERR_NOTFOUND, "mailbox id:%016llx: there is none", (unsigned long long)id);
-    return rc ? rc : open_box(tx, box, user, mailbox);
-}
-
-/* Before a name is said to be unknown: the headers do not know it either, and none is missing. */
+/* Before a mailbox is said to be unknown: no header is missing, and none bears `name` (NULL: only
+ * an id was asked for). */
 static int prove_unknown(struct tx *tx, const struct name *name)
 {
     struct header header;
@@ -52,7 +44,7 @@ static int prove_unknown(struct tx *tx, const struct name *name)
     int rc;
     while ((rc = header_next(tx->db, &id, &header)) == ERR_OK) {
         shares += header_store_share(&header);
-        if (header.facts.state == MAILBOX_LIVE && name_equal(&header.facts.name, name))
+        if (name && header.facts.state == MAILBOX_LIVE && name_equal(&header.facts.name, name))
             return fail(ERR_CORRUPT, "the table of names does not lead to mailbox id:%016llx",
                         (unsigned long long)id);
     }
@@ -60,6 +52,22 @@ static int prove_unknown(struct tx *tx, const struct name *name)
     if (rc == ERR_END && !tx->boxes && shares != tx->node.mailboxes)
         return fail(ERR_CORRUPT, "the mailboxes are not those that the store's digest was made of");
     return rc == ERR_END ? ERR_OK : rc;
+}
+
+int mailbox_unknown(struct tx *tx, uint64_t id)
+{
+    int rc = prove_unknown(tx, NULL);
+    return rc ? rc
+              : fail(ERR_NOTFOUND, "mailbox id:%016llx: there is none", (unsigned long long)id);
+}
+
+int mailbox_open_id(struct tx *tx, uint64_t id, const char *user, struct mailbox **mailbox)
+{
+    struct box *box;
+    int rc = tx_box(tx, id, &box);
+    if (rc == ERR_END)
+        return mailbox_unknown(tx, id);
+    return rc ? rc : open_box(tx, box, user, mailbox);
 }
 
 int mailbox_open(struct tx *tx, const struct name *name, const char *user, struct mailbox **mailbox)

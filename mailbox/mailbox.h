@@ -26,6 +26,8 @@ int mailbox_open(struct tx *tx, const struct name *name, const char *user,
                  struct mailbox **mailbox);
 /* The same by id, deleted ones included. */
 int mailbox_open_id(struct tx *tx, uint64_t id, const char *user, struct mailbox **mailbox);
+/* What to say of an id that has no header: ERR_NOTFOUND; ERR_CORRUPT when one is missing. */
+int mailbox_unknown(struct tx *tx, uint64_t id);
 const struct header *
 mailbox_header(const struct mailbox *mailbox); /* valid until the mailbox changes */
 
@@ -45,8 +47,11 @@ int mailbox_create(struct tx *tx, const struct name *name,
 /* UIDVALIDITY and UIDNEXT of an empty mailbox that never gave out a UID, or UIDNEXT raised.
  * ERR_REFUSED otherwise. */
 int mailbox_set_uids(struct mailbox *mailbox, uint32_t uidvalidity, uint32_t uidnext);
-/* With all mailboxes below it. ERR_EXISTS, ERR_REFUSED (another owner). */
+/* With all mailboxes below it. ERR_EXISTS; ERR_REFUSED: another owner, or `to` is below `from`;
+ * ERR_INVALID: one of them would get too long a name. */
 int mailbox_rename(struct tx *tx, const struct name *from, const struct name *to);
+/* Whether it could be done: ERR_OK, or why not. */
+int mailbox_may_rename(struct tx *tx, const struct name *from, const struct name *to);
 int mailbox_delete(struct mailbox *mailbox);
 /* Brings a deleted mailbox back, under `name`. ERR_EXISTS. */
 int mailbox_revive(struct mailbox *mailbox, const struct name *name);

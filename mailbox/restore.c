@@ -320,6 +320,12 @@ static void show_plan(struct restoring *work)
         report(work, &work->plan.items[i]);
 }
 
+/* Another bears the name, or what stands below one of the names is in the way. */
+static bool is_in_the_way(int rc)
+{
+    return rc == ERR_EXISTS || rc == ERR_REFUSED || rc == ERR_INVALID;
+}
+
 /* What becomes of the mailbox itself: in the same transaction as the names are looked at. */
 static int find_naming(struct tx *tx, void *arg)
 {
@@ -342,8 +348,13 @@ static int find_naming(struct tx *tx, void *arg)
                   name_equal(&naming->name_before, &naming->name_after);
     naming->act = into                              ? RESTORE_CREATE
                   : now.facts.state != MAILBOX_LIVE ? RESTORE_REVIVE
-                  : free                            ? RESTORE_RENAME
-                                                    : RESTORE_TAKEN;
+                                                    : RESTORE_RENAME;
+    if (naming->act == RESTORE_RENAME && !work->named) {
+        rc = mailbox_may_rename(tx, &naming->name_before, &naming->name_after);
+        if (rc && !is_in_the_way(rc))
+            return rc;
+        naming->act = rc ? RESTORE_TAKEN : RESTORE_RENAME;
+    }
     if (!free && (naming->act == RESTORE_CREATE || naming->act == RESTORE_REVIVE))
         return fail(ERR_EXISTS, "restore: %s",
                     into ? "that name is taken: a new mailbox is made"
@@ -377,8 +388,8 @@ static int bring_mailbox(struct restoring *work)
     work->id = work->request->id;
     if (!work->named && naming->act != RESTORE_TAKEN) {
         int rc = store_commit(work->store, name_it, work, NULL);
-        /* What stands below one of the names may be in the way of a rename. */
-        if (rc && naming->act == RESTORE_RENAME && (rc == ERR_EXISTS || rc == ERR_REFUSED))
+        /* It came since. */
+        if (naming->act == RESTORE_RENAME && is_in_the_way(rc))
             naming->act = RESTORE_TAKEN;
         else if (rc)
             return rc;

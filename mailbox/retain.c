@@ -77,6 +77,7 @@ struct filing {
     uint64_t after;
     struct position last; /* of the batch */
     struct buf entries;
+    uint64_t written;
 };
 
 static int begin_filing(struct tx *tx, void *arg)
@@ -94,8 +95,9 @@ static int copy_some(struct tx *tx, void *arg)
     return journal_copy(tx_db(tx), filing->after, COPY_BATCH, &filing->entries, &filing->last);
 }
 
-static int write_batch(struct archive_writer *writer, struct bytes left, uint64_t up_to)
+static int write_batch(struct filing *filing, struct archive_writer *writer, uint64_t up_to)
 {
+    struct bytes left = buf_view(&filing->entries);
     while (left.size) {
         size_t size = entry_size(left);
         struct entry entry;
@@ -108,6 +110,7 @@ static int write_batch(struct archive_writer *writer, struct bytes left, uint64_
         rc = archive_write(writer, encoded);
         if (rc)
             return rc;
+        filing->written++;
         left = bytes_of(left.data + size, left.size - size);
     }
     return ERR_OK;
@@ -122,7 +125,7 @@ static int write_entries(struct cutting *cutting, struct filing *filing,
     while (rc == ERR_OK && filing->after < up_to) {
         rc = store_read(cutting->store, copy_some, filing);
         if (rc == ERR_OK)
-            rc = write_batch(writer, buf_view(&filing->entries), up_to);
+            rc = write_batch(filing, writer, up_to);
         filing->after = filing->last.modseq;
     }
     return rc ? rc : archive_write_end(writer);
@@ -160,7 +163,7 @@ static int fill_file(struct cutting *cutting, struct archive_writer *writer)
     buf_free(&filing.entries);
     if (rc == ERR_OK) {
         cutting->done->files++;
-        cutting->done->archived += cutting->walk.going;
+        cutting->done->archived += filing.written;
     }
     return rc;
 }
@@ -169,7 +172,7 @@ static int fill_file(struct cutting *cutting, struct archive_writer *writer)
 static int write_file(struct cutting *cutting)
 {
     struct archive_writer *writer;
-    int rc = archive_write_begin(db_directory_fd(store_db(cutting->store)), &writer);
+    int rc = archive_write_begin(db_directory_fd(store_db(cutting->store)), ARCHIVE_WAIT, &writer);
     if (rc == ERR_OK)
         rc = fill_file(cutting, writer);
     archive_write_close(writer);

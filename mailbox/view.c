@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "mailbox/count.h"
 #include "mailbox/keywords.h"
+#include "mailbox/mailbox.h"
 #include "mailbox/stop.h"
 
 #include <stdlib.h>
@@ -124,9 +125,7 @@ static int load(struct tx *tx, void *arg)
     uint64_t id = view->header.id;
     int rc = header_get(tx_db(tx), id, &view->header);
     if (rc)
-        return rc == ERR_END
-                   ? fail(ERR_NOTFOUND, "mailbox id:%016llx: there is none", (unsigned long long)id)
-                   : rc;
+        return rc == ERR_END ? mailbox_unknown(tx, id) : rc;
     struct stop stop;
     rc = stop_get(tx_db(tx), id, &stop);
     view->stopped = rc == ERR_OK;

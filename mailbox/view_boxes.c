@@ -311,13 +311,12 @@ int view_mailbox_id(struct store *store, const struct name *name, uint64_t modse
     int rc = store_read(store, find_bearer, &bearer);
     if (rc)
         return rc;
+    uint64_t until = modseq ? modseq : UINT64_MAX;
     *id = bearer.header.id;
-    if (modseq == 0)
-        return *id ? ERR_OK : not_found(name);
     /* Nothing has happened to it since. */
-    if (*id && bearer.header.lastmodseq <= modseq)
+    if (*id && bearer.header.lastmodseq <= until)
         return ERR_OK;
-    return search_names(store, name, modseq, id);
+    return search_names(store, name, until, id);
 }
 
 static int open_back(struct store *store, uint64_t id, uint64_t modseq, struct view **view)

@@ -22,6 +22,8 @@ for how in lose change spoil cut; do
     echo "- found by check, healed by check --repair and sync"
     begin 4
     damage B 2 "$how"
+    fails 5 B list INBOX
+    fails 5 B list INBOX 2
     fails 1 B check --repair
     sync 0 A B
     sound A B

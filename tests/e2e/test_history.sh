@@ -190,7 +190,25 @@ run 3 list Two --at "$one"
 id=$("${S[@]}" mailboxes --at "$one" | awk '$1 == "One" {print $2}')
 same "$(contents "id:$id" --at "$two")" "$(contents Two --at "$two")" "by id"
 run 0 create Two
+prints 1 'taken|-|One|Two|-' restore Two --at "$two" --dry-run
 prints 1 'taken|-|One|Two|-' restore Two --at "$two"
+# Nothing bears the former name, but the mailbox cannot go below itself, or what is below it would be in the way.
+run 0 create Deep/down
+deep=$(now)
+run 0 rename Deep/down Deep
+prints 1 'taken|-|Deep|Deep/down|-' restore Deep/down --at "$deep" --dry-run
+prints 1 'taken|-|Deep|Deep/down|-' restore Deep/down --at "$deep"
+run 0 create Wide
+wide=$(now)
+run 0 rename Wide Far
+run 0 create Far/x
+run 0 create Wide/x
+prints 1 'taken|-|Far|Wide|-' restore Wide --at "$wide" --dry-run
+prints 1 'taken|-|Far|Wide|-' restore Wide --at "$wide"
+run 0 delete Wide/x
+prints 1 'rename|-|Far|Wide|-' restore Wide --at "$wide" --dry-run
+prints 0 'rename|-|Far|Wide|-' restore Wide --at "$wide"
+run 0 list Wide/x
 run 3 list id:0123456789abcdef --at "$one"
 
 echo "- WHEN"

@@ -6,12 +6,14 @@
 #include "tests/support/scratch.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 /* cmocka wants the ones above first */
 #include <cmocka.h>
@@ -112,7 +114,7 @@ static void write_file(struct place *place, size_t count, size_t jump_at)
     size_t from = made->count;
     for (size_t i = 0; i < count; i++)
         make_entry(made, i == jump_at, i + 1 == count || dice_below(&made->dice, 2));
-    assert_int_equal(archive_write_begin(place->directory, &writer), ERR_OK);
+    assert_int_equal(archive_write_begin(place->directory, 0, &writer), ERR_OK);
     archive_write_base(writer, STORE_ID, base, find_strings);
     for (size_t i = from; i < made->count; i++)
         assert_int_equal(archive_write(writer, made_entry(made, i)), ERR_OK);
@@ -345,7 +347,7 @@ static void write_again(const struct place *place, size_t behind, size_t last)
     struct entry entry;
     assert_int_equal(entry_decode(made_entry(made, behind), &entry), ERR_OK);
     struct journal_point base = {{entry.modseq, entry.chain}, entry.time};
-    assert_int_equal(archive_write_begin(place->directory, &writer), ERR_OK);
+    assert_int_equal(archive_write_begin(place->directory, 0, &writer), ERR_OK);
     archive_write_base(writer, STORE_ID, base, find_strings);
     for (size_t i = behind + 1; i <= last || !entry.end_of_commit; i++) {
         assert_int_equal(archive_write(writer, made_entry(made, i)), ERR_OK);
@@ -423,14 +425,13 @@ static void files_of_two_branches_are_told(void **state)
 static void refuses_what_is_not_chained(void **state)
 {
     struct place place;
-    struct archive_writer *writer, *other;
+    struct archive_writer *writer;
     (void)state;
     open_place(&place);
     make_entry(place.made, false, true);
     make_entry(place.made, false, true);
     make_entry(place.made, false, false);
-    assert_int_equal(archive_write_begin(place.directory, &writer), ERR_OK);
-    assert_int_equal(archive_write_begin(place.directory, &other), ERR_BUSY);
+    assert_int_equal(archive_write_begin(place.directory, 0, &writer), ERR_OK);
     archive_write_base(writer, STORE_ID, place.ends[0], find_strings);
     assert_int_equal(archive_write(writer, made_entry(place.made, 0)), ERR_OK);
     assert_int_equal(archive_write(writer, made_entry(place.made, 2)), ERR_CORRUPT);
@@ -442,6 +443,31 @@ static void refuses_what_is_not_chained(void **state)
     struct archive *archive = reach(&place, place.made->at.position);
     assert_int_equal(archive_oldest(archive), place.made->at.position.modseq);
     archive_close(archive);
+    close_place(&place);
+}
+
+static void *end_soon(void *arg)
+{
+    const struct timespec soon = {.tv_nsec = 20000000};
+    nanosleep(&soon, NULL);
+    archive_write_close(arg);
+    return NULL;
+}
+
+static void a_second_writer_waits_for_the_first(void **state)
+{
+    struct place place;
+    struct archive_writer *writer, *other;
+    pthread_t thread;
+    (void)state;
+    open_place(&place);
+    assert_int_equal(archive_write_begin(place.directory, 0, &writer), ERR_OK);
+    assert_int_equal(archive_write_begin(place.directory, 0, &other), ERR_BUSY);
+    assert_null(other);
+    assert_int_equal(pthread_create(&thread, NULL, end_soon, writer), 0);
+    assert_int_equal(archive_write_begin(place.directory, ARCHIVE_WAIT, &other), ERR_OK);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    archive_write_close(other);
     close_place(&place);
 }
 
@@ -576,7 +602,7 @@ static int write_golden(const char *directory)
     struct journal_point base = place.made->at;
     for (unsigned i = 0; i < GOLDEN_ENTRIES; i++)
         make_entry(place.made, i == GOLDEN_ENTRIES / 2, i % 2);
-    int rc = archive_write_begin(place.directory, &writer);
+    int rc = archive_write_begin(place.directory, 0, &writer);
     if (rc)
         return 1;
     archive_write_base(writer, STORE_ID, base, find_strings);
@@ -602,6 +628,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(files_may_overlap),
         cmocka_unit_test(files_of_two_branches_are_told),
         cmocka_unit_test(refuses_what_is_not_chained),
+        cmocka_unit_test(a_second_writer_waits_for_the_first),
         cmocka_unit_test(no_damage_goes_unnoticed),
         cmocka_unit_test(damage_stays_in_its_file),
         cmocka_unit_test(reads_format_1),

@@ -623,6 +623,52 @@ static void rows_of_nobody_are_swept_where_every_mailbox_has_its_header(void **s
     assert_int_equal(view_prove(place->store, place->id), ERR_OK);
 }
 
+static int lose_header(struct tx *tx, void *arg)
+{
+    const struct place *place = arg;
+    uint8_t key[8];
+    save_be64(key, place->id);
+    return db_delete(tx_db(tx), TABLE_MAILBOXES, bytes_of(key, sizeof key));
+}
+
+static int open_inbox(struct tx *tx, void *arg)
+{
+    struct mailbox *mailbox;
+    struct name name;
+    (void)arg;
+    int rc = name_parse("INBOX", 5, &tx_node(tx)->owner, &name);
+    return rc ? rc : mailbox_open(tx, &name, NULL, &mailbox);
+}
+
+static int open_inbox_id(struct tx *tx, void *arg)
+{
+    const struct place *place = arg;
+    struct mailbox *mailbox;
+    return mailbox_open_id(tx, place->id, NULL, &mailbox);
+}
+
+static void a_mailbox_that_damage_hides_is_not_said_to_be_unknown(void **state)
+{
+    struct place *place = *state;
+    struct view *view;
+    struct post_facts facts;
+    struct name name;
+    uint64_t id = 0;
+    assert_int_equal(post_facts(place->store, &facts), ERR_OK);
+    assert_int_equal(name_parse("INBOX", 5, &facts.node.owner, &name), ERR_OK);
+    assert_int_equal(store_maintain(place->store, lose_name, place), ERR_OK);
+    assert_int_equal(store_read(place->store, open_inbox, place), ERR_CORRUPT);
+    assert_int_equal(view_mailbox_id(place->store, &name, 0, &id), ERR_OK);
+    assert_int_equal(id, place->id);
+    checked(place, true);
+    assert_int_equal(store_read(place->store, open_inbox, place), ERR_OK);
+    assert_int_equal(store_maintain(place->store, lose_header, place), ERR_OK);
+    assert_int_equal(store_read(place->store, open_inbox, place), ERR_CORRUPT);
+    assert_int_equal(store_read(place->store, open_inbox_id, place), ERR_CORRUPT);
+    assert_int_equal(view_mailbox_id(place->store, &name, 0, &id), ERR_CORRUPT);
+    assert_int_equal(view_open(place->store, place->id, &view), ERR_CORRUPT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -644,6 +690,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_turned_bit_never_makes_garbage_of_a_mailbox, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(rows_of_nobody_are_swept_where_every_mailbox_has_its_header,
+                                        open_place, close_place),
+        cmocka_unit_test_setup_teardown(a_mailbox_that_damage_hides_is_not_said_to_be_unknown,
                                         open_place, close_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

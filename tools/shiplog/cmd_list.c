@@ -182,7 +182,7 @@ static int list_now(struct cli *cli, const char *user, bool dead)
     buf_free(&work->keywords);
     uidset_free(&work->wanted);
     free(work);
-    return rc;
+    return cli_prove(cli, cli->words[0], rc);
 }
 
 int cmd_list(struct cli *cli)
