@@ -302,6 +302,10 @@ static int put_records(struct paging *page, struct buf *out, uint64_t *count)
         struct record record;
         rc = record_get(tx_db(page->tx), page->header.number, uid, &record);
         if (rc == ERR_OK) {
+            if (out->size > PAGE_SIZE) { /* keywords may take much room */
+                page->next = uid;
+                break;
+            }
             rc = put_line(page, &record, &flags[at], reaches, out);
             (*count)++;
         } else if (rc == ERR_END || rc == ERR_CORRUPT) {

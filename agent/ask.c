@@ -10,6 +10,8 @@
 
 #define UIDSET_MAX 4096u /* ranges of UIDs in one question about records */
 #define STOP_LEAST 18u   /* bytes of one that waits */
+#define MAILBOXES_MOST (1u << 22)
+#define MODSEQ_MAX ((uint64_t)INT64_MAX) /* RFC 7162 */
 
 static int malformed(const char *what)
 {
@@ -99,7 +101,8 @@ static int read_branch(struct reader *in, struct branch *branch)
     branch->digest = read_u64(in);
     branch->discard = read_u8(in) == 1;
     uint64_t count = read_varint(in);
-    if (in->failed || role > ROLE_REPLICA || count > ANSWER_MAX / 40)
+    if (in->failed || role > ROLE_REPLICA || count > ANSWER_MAX / 40 ||
+        branch->last.modseq > MODSEQ_MAX)
         return malformed("a branch");
     branch->epochs = calloc(count + 1, sizeof *branch->epochs);
     if (!branch->epochs)
@@ -146,10 +149,13 @@ int ask_chains(const struct asker *asker, const uint64_t *modseqs, size_t count,
     return rc;
 }
 
-static int read_mailboxes(struct reader *in, uint64_t *after,
+static int read_mailboxes(struct reader *in, uint64_t *after, uint64_t *told,
                           int (*each)(const struct mailbox_line *line, void *arg), void *arg)
 {
     uint64_t count = read_varint(in);
+    *told += count;
+    if (count > MAILBOXES_MOST || *told > MAILBOXES_MOST)
+        return malformed("more mailboxes than there can be");
     for (uint64_t i = 0; i < count; i++) {
         struct mailbox_line line = {.id = read_u64(in)};
         line.digest = read_u64(in);
@@ -176,6 +182,7 @@ int ask_mailboxes(const struct asker *asker, uint64_t at,
 {
     struct buf answer = {0};
     uint64_t after = 0;
+    uint64_t told = 0;
     int rc = ERR_OK;
     while (rc == ERR_OK) {
         struct buf question = begin(ASK_MAILBOXES);
@@ -184,7 +191,7 @@ int ask_mailboxes(const struct asker *asker, uint64_t at,
         buf_u64(&question, after);
         rc = ask(asker, &question, &answer, &in);
         if (rc == ERR_OK)
-            rc = read_mailboxes(&in, &after, each, arg);
+            rc = read_mailboxes(&in, &after, &told, each, arg);
     }
     buf_free(&answer);
     return rc == ERR_END ? ERR_OK : rc;
@@ -229,6 +236,8 @@ static int decode_header(struct reader *from, struct header *header)
     header->tombstones = read_u64(from);
     header->items = read_u64(from);
     if (from->failed || state > MAILBOX_PURGED || state == MAILBOX_NONE ||
+        header->lastmodseq > MODSEQ_MAX || header->floor > MODSEQ_MAX ||
+        facts->highestmodseq > MODSEQ_MAX || facts->deletedmodseq > MODSEQ_MAX ||
         name_decode(name, &facts->name))
         return malformed("a header");
     facts->state = (enum mailbox_state)state;
@@ -316,8 +325,9 @@ static int decode_record(struct reader *from, struct record_line *line)
     record->changed = read_zigzag(from);
     record->save_date = read_zigzag(from);
     record->internal_date = read_zigzag(from);
-    if (from->failed || record->uid == 0 || record->flags & ~RECORD_FLAGS ||
-        keywords_read(from, &line->keywords))
+    if (from->failed || record->uid == 0 || record->uid == UINT32_MAX ||
+        record->flags & ~RECORD_FLAGS || record->modseq > MODSEQ_MAX ||
+        record->append_modseq > MODSEQ_MAX || keywords_read(from, &line->keywords))
         return malformed("a record");
     memcpy(record->guid.bytes, guid.data, GUID_SIZE);
     record->keywords = keywords_hash(line->keywords);
@@ -356,7 +366,8 @@ static int read_records(struct reader *in, uint64_t mailbox, struct record_page 
         if (rc == ERR_OK)
             rc = each(&line, arg);
     }
-    if (rc == ERR_OK && (!reader_done(in) || (page->next && page->next <= last)))
+    if (rc == ERR_OK &&
+        (!reader_done(in) || (page->next && (page->next <= last || page->next == from))))
         rc = malformed("a page of records");
     return rc;
 }
@@ -521,6 +532,15 @@ static int read_meta(struct reader *in, struct merge_other *other)
     return rc ? rc : buf_keep(&meta->value, value);
 }
 
+/* Each page begins behind the one before: seen sets come first, then meta values. */
+static bool is_behind(struct bytes next, struct bytes row)
+{
+    if (row.size == 0 || next.data[0] != row.data[0])
+        return row.size == 0 || row.data[0] == 's';
+    int order = memcmp(next.data, row.data, next.size < row.size ? next.size : row.size);
+    return order ? order > 0 : next.size > row.size;
+}
+
 static int read_values(struct reader *in, uint64_t mailbox, struct merge_other *other,
                        struct buf *row)
 {
@@ -535,7 +555,7 @@ static int read_values(struct reader *in, uint64_t mailbox, struct merge_other *
     if (rc)
         return rc;
     struct bytes next = read_bytes(in);
-    if (!reader_done(in) || (next.size && count == 0))
+    if (!reader_done(in) || (next.size && (count == 0 || !is_behind(next, buf_view(row)))))
         return malformed("a page of values");
     buf_reset(row);
     rc = buf_keep(row, next);

@@ -526,9 +526,11 @@ static void leave_empty_epochs(const struct branch *branch, struct mark *stop)
 {
     const struct epoch *epoch;
     while ((epoch = find_epoch(branch, stop->epoch)) && epoch->first >= stop->taken.modseq &&
-           epoch->parent.number && epoch_compare(epoch->parent, epoch->id) < 0) {
+           epoch->parent.number) {
         bool apart = false;
         struct epoch here = as_mailbox_has_it(branch, epoch, stop->mailbox, &apart);
+        if (epoch_compare(here.parent, epoch->id) >= 0)
+            return; /* a parent is below its child: this ends */
         stop->epoch = here.parent;
         if (stop->taken.modseq > here.before.modseq)
             stop->taken.modseq = here.before.modseq;

@@ -126,12 +126,26 @@ bool moorings_collect(struct moorings *moorings)
     return moorings->to_save_count > 0;
 }
 
+/* Nobody holds what is not on the journal here: then what was known of the follower stays. */
+static int write_slot(struct tx *tx, struct slot slot)
+{
+    struct slot known;
+    int rc = journal_holds(tx_db(tx), slot.position);
+    if (rc == ERR_END || rc == ERR_CORRUPT) {
+        rc = slot_get(tx_db(tx), slot.name, &known);
+        if (rc)
+            return rc == ERR_END ? ERR_OK : rc;
+        slot.position = known.position;
+    }
+    return rc && rc != ERR_TRIMMED ? rc : slot_put(tx_db(tx), &slot);
+}
+
 static int write_slots(struct tx *tx, void *arg)
 {
     const struct moorings *moorings = arg;
     int rc = ERR_OK;
     for (size_t i = 0; i < moorings->to_save_count && rc == ERR_OK; i++)
-        rc = slot_put(tx_db(tx), &moorings->to_save[i]);
+        rc = write_slot(tx, moorings->to_save[i]);
     return rc;
 }
 

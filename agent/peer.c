@@ -175,7 +175,7 @@ static struct station *find_station(const struct agent *agent, uint64_t store_id
 static void do_source_work(uv_work_t *request)
 {
     struct peer *peer = request->data;
-    if (peer->source_job.work == SOURCE_CHECK)
+    if (peer->source_job.work == SOURCE_CHECK && !peer->station)
         peer->found = find_station(peer->agent, peer->source.hello.store_id);
     struct station *station = peer->station ? peer->station : peer->found;
     source_job_run(&peer->source_job, station ? station->store : NULL);

@@ -51,16 +51,20 @@ static void proceed(struct source *source)
 
 static int on_hello(struct source *source, struct bytes payload)
 {
-    int rc = message_decode_hello(payload, &source->hello);
+    struct hello hello;
+    char name[PEER_NAME_MAX + 1];
+    int rc = message_decode_hello(payload, &hello);
     if (rc)
         return rc;
-    struct bytes name = source->hello.name;
-    if (name.size)
-        snprintf(source->name, sizeof source->name, "%.*s", (int)name.size,
-                 (const char *)name.data);
+    if (hello.name.size)
+        snprintf(name, sizeof name, "%.*s", (int)hello.name.size, (const char *)hello.name.data);
     else
-        snprintf(source->name, sizeof source->name, "%016llx",
-                 (unsigned long long)source->hello.node_id);
+        snprintf(name, sizeof name, "%016llx", (unsigned long long)hello.node_id);
+    if (source->state != SOURCE_WAITING &&
+        (hello.node_id != source->hello.node_id || strcmp(name, source->name) != 0))
+        return fail(ERR_PROTOCOL, "another follower greets than the one that was repaired");
+    memcpy(source->name, name, sizeof name);
+    source->hello = hello;
     source->hello.name = bytes_text(source->name);
     source->state = SOURCE_CHECKING;
     start(source, SOURCE_CHECK);

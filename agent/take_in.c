@@ -30,6 +30,8 @@
 
 #define PASSES_MOST 64u /* over a mailbox that changes meanwhile */
 #define TRIES_MOST 8u   /* while the other end trims or expires */
+/* Modseqs that a follower may be ahead: a merge goes on above it, and must not use them up. */
+#define LEAP_MOST (UINT64_C(1) << 48)
 
 struct taking {
     struct store *store;
@@ -107,6 +109,10 @@ static int check_relation(struct taking *work)
     const struct fork *fork = &work->fork;
     const char *path = store_path(work->store);
     bool master = work->mine.role == ROLE_MASTER;
+    if (work->theirs.last.modseq > work->mine.last.modseq &&
+        work->theirs.last.modseq - work->mine.last.modseq > LEAP_MOST)
+        return fail(ERR_REFUSED, "%s: nobody can be as far as the replica says: %llu", path,
+                    (unsigned long long)work->theirs.last.modseq);
     if (!fork->same_store && work->theirs.store_id && !work->options->adopt)
         return fail(ERR_REFUSED, "another store: %016llx here, %016llx there (--adopt takes it in)",
                     (unsigned long long)work->mine.store_id,
@@ -641,6 +647,11 @@ static int find_foreign(struct taking *work)
         if (!is_on_path(&work->mine, work->theirs.epochs[i].id) && work->fork.same_store)
             work->foreign[work->foreign_count++] = work->theirs.epochs[i];
     }
+    if (work->foreign_count > MARK_BODY_EPOCHS_MAX) {
+        size_t oldest = work->foreign_count - MARK_BODY_EPOCHS_MAX;
+        work->foreign_count = MARK_BODY_EPOCHS_MAX;
+        memmove(work->foreign, work->foreign + oldest, work->foreign_count * sizeof *work->foreign);
+    }
     return ERR_OK;
 }
 
@@ -699,6 +710,7 @@ static int merge(struct taking *work)
     work->session =
         (struct merge_session){.dry_run = work->options->dry_run,
                                .heal_only = !own,
+                               .compared = work->mine.last.modseq,
                                .epoch = work->theirs.epoch,
                                .position = work->theirs.last,
                                .epochs = work->foreign,
@@ -835,11 +847,20 @@ static int take(struct taking *work)
 int take_in(struct store *store, const struct asker *follower, const struct take_in *options,
             struct plan *plan)
 {
-    struct taking work = {.store = store, .follower = follower, .options = options, .plan = plan};
+    int rc = ERR_DIFFERS;
     *plan = (struct plan){0};
-    int rc = take(&work);
-    taking_free(&work);
-    if (rc)
-        plan_free(plan);
+    /* Another follower that is taken in at the same time changes what is the base of this one. */
+    for (unsigned tries = 0; rc == ERR_DIFFERS && tries < TRIES_MOST; tries++) {
+        struct taking work = {
+            .store = store, .follower = follower, .options = options, .plan = plan};
+        rc = take(&work);
+        taking_free(&work);
+        if (rc) {
+            plan_free(plan);
+            *plan = (struct plan){0};
+        }
+    }
+    if (rc == ERR_DIFFERS)
+        return fail(ERR_BUSY, "%s", err_message());
     return rc == ERR_END ? fail(ERR_PROTOCOL, "the follower does not know itself") : rc;
 }

@@ -8,7 +8,6 @@
 #define ROW_SIZE 48u /* with its CRC-32 */
 #define MARK_KEY_SIZE 28u
 #define MARK_ROW_SIZE 20u /* with the CRC-32 */
-#define MARK_EPOCHS_MAX 4096u
 #define MET_KEY "met"
 #define MET_SIZE 8u /* with its CRC-32 */
 
@@ -289,7 +288,7 @@ int mark_body_decode(struct bytes from, int (*each_mark)(const struct mark *mark
     if (rc)
         return rc;
     uint64_t count = read_varint(&in);
-    if (in.failed || count > MARK_EPOCHS_MAX)
+    if (in.failed || count > MARK_BODY_EPOCHS_MAX)
         return fail(ERR_CORRUPT, "malformed mark");
     for (uint64_t i = 0; i < count; i++) {
         struct epoch epoch;

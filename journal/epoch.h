@@ -67,6 +67,7 @@ int mark_next(struct db_txn *txn, struct mark *mark);
  * what it had taken in before; and the epochs of the other branch, so that every node learns them.
  * Of `marks` only epochs and positions are written, and mailboxes, 0 being the entry's own. */
 #define MARK_BODY_MARKS_MAX 4096u
+#define MARK_BODY_EPOCHS_MAX 4096u
 void mark_body_encode(const struct mark *marks, size_t mark_count, const struct epoch *epochs,
                       size_t epoch_count, struct buf *out);
 /* ERR_CORRUPT; or what one of these returned. */

@@ -71,6 +71,25 @@ static void run_free(struct merging *work)
     uidset_free(&work->expunged);
 }
 
+/* A mark about this mailbox (0: about all) that was made meanwhile: what was taken for the base of
+ * this merge is not any more. */
+static int check_unmarked(struct tx *tx, uint64_t mailbox, uint64_t since)
+{
+    struct mark mark = {.mailbox = mailbox, .modseq = since + 1};
+    int rc = mark_next(tx->db, &mark);
+    if (rc == ERR_OK && mark.mailbox == mailbox)
+        return fail(ERR_DIFFERS, "%s: another node was taken in meanwhile", store_path(tx->store));
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+static int check_base(struct merging *work)
+{
+    uint64_t since = work->session->compared;
+    uint64_t mailbox = work->other->header.id;
+    int rc = check_unmarked(work->tx, 0, since);
+    return rc || !mailbox ? rc : check_unmarked(work->tx, mailbox, since);
+}
+
 static int open_epoch(struct merging *work)
 {
     struct merge_session *session = work->session;
@@ -504,7 +523,9 @@ static int merge_one(struct tx *tx, void *arg)
     work->skipped = work->buried = work->independent = false;
     work->master_known = work->master_mail = false;
     tx->merging = true;
-    int rc = work->session->heal_only ? ERR_OK : open_epoch(work);
+    int rc = work->session->heal_only ? ERR_OK : check_base(work);
+    if (rc == ERR_OK && !work->session->heal_only)
+        rc = open_epoch(work);
     for (size_t i = 0; rc == ERR_OK && i < work->draft_count; i++)
         rc = draft_adopt(tx->db, work->drafts[i], NULL);
     if (rc == ERR_OK && work->other->header.id)

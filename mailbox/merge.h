@@ -89,6 +89,7 @@ struct merge_session {
     size_t mark_count;
     bool master_merged;     /* an end has taken in another node after its base */
     bool replica_merged;    /* the same */
+    uint64_t compared;      /* the master's last entry when the bases were found */
     struct epoch_id opened; /* by this merge; number 0: none yet */
     /* Told of every action; `what` is a word. May be NULL. */
     void (*report)(void *arg, const char *mailbox, const char *what, uint32_t uid, uint32_t other);
@@ -109,7 +110,9 @@ void merge_look_free(struct merge_look *look);
 
 /* Takes it in. `drafts`: content that the master lacked. *counts is added to. `name` gets the name
  * that it has at the master. ERR_BUSY: what the replica has under the UIDs `unknown` matters, too:
- * the master's users changed them meanwhile, or messages went on under them; nothing was done. */
+ * the master's users changed them meanwhile, or messages went on under them; nothing was done.
+ * ERR_DIFFERS: nor was it when another replica was taken in meanwhile: the branches are to be
+ * compared anew. */
 int merge_mailbox(struct store *store, struct merge_session *session,
                   const struct merge_other *other, const struct merge_look *look,
                   struct draft **drafts, size_t draft_count, struct merge_counts *counts,

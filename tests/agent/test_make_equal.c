@@ -1,7 +1,8 @@
-/* A replica's repair is cut off, at every question in turn, and the replica then comes to another
- * master, who has not got all that it was being made equal to. Three nodes: A, which all followed
- * first; B, which was promoted; C, whose repair by B is cut off, and which goes to A. Last B is
- * merged into A as well. Whatever was where in between, all must have every message, once. */
+/* Repairs of three nodes that get in each other's way. A replica's repair is cut off, at every
+ * question in turn, and the replica then comes to another master, who has not got all that it was
+ * being made equal to. Three nodes: A, which all followed first; B, which was promoted; C, whose
+ * repair by B is cut off, and which goes to A. Last B is merged into A as well. Whatever was where
+ * in between, all must have every message, once. */
 #include "agent/make_equal.h"
 
 #include "agent/sync.h"
@@ -32,6 +33,9 @@ struct three {
     unsigned questions;
     unsigned cut_at; /* 0: nothing is cut off */
     bool cut;
+    unsigned gone; /* number of a message that was expunged; 0: none was */
+    /* At the question `cut_at` this is done instead; NULL: it is cut off. */
+    void (*meanwhile)(struct three *three);
 };
 
 static void append(struct three *three, unsigned node, const char *name)
@@ -95,7 +99,11 @@ static int before_question(void *arg)
 {
     struct three *three = arg;
     three->cut = ++three->questions == three->cut_at;
-    return three->cut ? ERR_PEER : ERR_OK;
+    if (!three->cut || !three->meanwhile)
+        return three->cut ? ERR_PEER : ERR_OK;
+    three->cut_at = 0;
+    three->meanwhile(three);
+    return ERR_OK;
 }
 
 static int pass(struct three *three, unsigned master, unsigned replica)
@@ -139,7 +147,7 @@ static void has_all(const struct three *three, unsigned node)
     unsigned found[MESSAGES_MOST] = {0};
     assert_int_equal(store_read(three->stores[node], count_messages, found), ERR_OK);
     for (unsigned i = 1; i <= three->messages; i++)
-        assert_int_equal(found[i], 1);
+        assert_int_equal(found[i], i != three->gone);
     assert_int_equal(post_check(three->stores[node]), 0);
 }
 
@@ -208,9 +216,54 @@ static void what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled(void **
     repair_is_cut_off_anywhere(apart);
 }
 
+static void take_in_b(struct three *three)
+{
+    follows_a(three, B);
+}
+
+/* B's branch, of which C has a part. What B expunged then, C still shows. */
+static void part_of_b(struct three *three)
+{
+    assert_int_equal(store_promote(three->stores[B], false), ERR_OK);
+    append(three, B, "INBOX");
+    append(three, B, "INBOX");
+    append(three, B, "sent");
+    assert_int_equal(post_ship(three->stores[B], three->stores[C]), ERR_OK);
+    assert_int_equal(post_expunge(three->stores[B], "INBOX", "3", false), ERR_OK);
+    three->gone = 4;
+    append(three, B, "sent");
+    append(three, A, "INBOX");
+}
+
+static void two_followers_are_taken_in_at_the_same_time(void **state)
+{
+    (void)state;
+    for (unsigned at = 1; at < QUESTIONS_MOST; at++) {
+        struct three three = {.meanwhile = take_in_b};
+        open_three(&three);
+        part_of_b(&three);
+        /* A will be fenced by B's epoch, and goes on. */
+        assert_int_equal(store_fence(three.stores[A], FENCE_EPOCH, 2), ERR_OK);
+        assert_int_equal(store_promote(three.stores[A], false), ERR_OK);
+        three.cut_at = at;
+        assert_int_equal(pass(&three, A, C), ERR_OK);
+        bool happened = three.questions >= at;
+        three.cut_at = 0;
+        follows_a(&three, B);
+        follows_a(&three, C);
+        for (unsigned i = 0; i < NODES; i++)
+            has_all(&three, i);
+        close_three(&three);
+        if (!happened)
+            return;
+    }
+    fail_msg("a repair takes more than %u questions", QUESTIONS_MOST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_followers_are_taken_in_at_the_same_time),
         cmocka_unit_test(what_a_cut_off_repair_had_not_brought_is_not_said_to_be_taken_in),
         cmocka_unit_test(what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled),
     };

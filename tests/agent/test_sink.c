@@ -296,6 +296,32 @@ static void a_welcome_before_the_last_answer_is_a_breach(void **state)
     tear_down(&stage);
 }
 
+static bool is_deposed(bool master, enum refusal why)
+{
+    struct stage stage;
+    struct buf out = {0};
+    struct hello hello = {.oldest = 1, .newest = 1, .node_id = 3, .master = master};
+    struct refuse refuse = {.why = why, .text = bytes_text("no"), .epoch = 5};
+    set_up(&stage);
+    stage.working = false;
+    sink_loaded(&stage.sink, ERR_OK, &hello, stage.now);
+    next_frame(&stage);
+    message_encode_refuse(&refuse, &out);
+    give(&stage, &out);
+    assert_int_equal(stage.closes, 1);
+    bool deposed = sink_is_deposed(&stage.sink);
+    tear_down(&stage);
+    return deposed;
+}
+
+static void a_master_that_is_told_of_a_later_epoch_is_deposed(void **state)
+{
+    (void)state;
+    assert_true(is_deposed(true, REFUSAL_EPOCH));
+    assert_false(is_deposed(true, REFUSAL_STORE));
+    assert_false(is_deposed(false, REFUSAL_EPOCH));
+}
+
 static void frames_that_come_during_work_are_the_next_work_together(void **state)
 {
     struct stage stage;
@@ -590,6 +616,7 @@ int main(void)
         cmocka_unit_test(a_refusal_is_told_with_its_reason),
         cmocka_unit_test(an_upstream_may_ask_before_it_welcomes),
         cmocka_unit_test(a_welcome_before_the_last_answer_is_a_breach),
+        cmocka_unit_test(a_master_that_is_told_of_a_later_epoch_is_deposed),
         cmocka_unit_test(frames_that_come_during_work_are_the_next_work_together),
         cmocka_unit_test(nothing_is_acknowledged_before_it_is_durable),
         cmocka_unit_test(an_upstream_that_ignores_the_window_is_ended),

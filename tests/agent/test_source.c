@@ -486,6 +486,45 @@ static void malformed_payloads_end_the_connection(void **state)
     tear_down(&stage);
 }
 
+static void begin_equalising(struct stage *stage)
+{
+    struct verdict verdict = {.judgement = JUDGE_REPAIR, .text = "a gap"};
+    set_up(stage);
+    give_hello(stage, "rosa");
+    stage->working = false;
+    source_checked(&stage->source, &verdict, stage->now);
+    assert_int_equal(stage->works[SOURCE_TAKE_IN], 1);
+    stage->working = false;
+    source_taken(&stage->source, ERR_OK, bytes_text("a plan"), stage->now);
+    assert_int_equal(stage->source.state, SOURCE_EQUALISING);
+    assert_int_equal(next_frame(stage).type, FRAME_REPAIR);
+    assert_int_equal(next_frame(stage).type, FRAME_PLAN);
+}
+
+/* It was looked up and let in by its name, and for one store. */
+static void who_was_repaired_greets_again_and_nobody_else(void **state)
+{
+    struct stage stage;
+    struct buf out = {0};
+    struct hello other = {.oldest = 1, .newest = 1, .node_id = 0xdef, .name = bytes_text("rosa")};
+    (void)state;
+    begin_equalising(&stage);
+    give_hello(&stage, "rosa");
+    assert_int_equal(stage.works[SOURCE_CHECK], 2);
+    tear_down(&stage);
+    begin_equalising(&stage);
+    give_hello(&stage, "zita");
+    assert_ended(&stage, "another follower greets");
+    assert_int_equal(stage.works[SOURCE_CHECK], 1);
+    assert_string_equal(stage.source.name, "rosa");
+    tear_down(&stage);
+    begin_equalising(&stage);
+    message_encode_hello(&other, &out);
+    give(&stage, &out);
+    assert_ended(&stage, "another follower greets");
+    tear_down(&stage);
+}
+
 static void a_failed_fill_ends_the_connection_with_its_reason(void **state)
 {
     struct stage stage;
@@ -549,6 +588,7 @@ int main(void)
         cmocka_unit_test(a_stranger_who_says_nothing_is_closed),
         cmocka_unit_test(frames_out_of_place_end_the_connection),
         cmocka_unit_test(malformed_payloads_end_the_connection),
+        cmocka_unit_test(who_was_repaired_greets_again_and_nobody_else),
         cmocka_unit_test(a_failed_fill_ends_the_connection_with_its_reason),
         cmocka_unit_test(a_bye_is_not_answered),
         cmocka_unit_test(after_the_end_nothing_is_done),

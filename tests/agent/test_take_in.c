@@ -3,6 +3,7 @@
 #include "agent/take_in.h"
 
 #include "agent/answer.h"
+#include "agent/ask.h"
 #include "agent/make_equal.h"
 #include "base/err.h"
 #include "mailbox/role.h"
@@ -176,9 +177,63 @@ static void what_is_appended_during_a_merge_is_kept(void **state)
     happens_at_any_moment(append_meanwhile, "1:39,41");
 }
 
+/* A replica of the master's own epoch, but for where it says that it is. */
+struct liar {
+    struct post_facts master;
+    struct position last;
+};
+
+static int lie(void *context, struct bytes question, struct buf *out)
+{
+    const struct liar *liar = context;
+    const struct epoch epoch = {.id = liar->master.node.epoch, .first = 1};
+    buf_u8(out, 1);
+    if (question.data[0] != ASK_BRANCH)
+        return ERR_PEER;
+    buf_u64(out, liar->master.node.store_id);
+    buf_u64(out, 5);
+    buf_u8(out, 1);
+    buf_varint(out, epoch.id.number);
+    buf_u64(out, epoch.id.node);
+    buf_position(out, liar->last);
+    buf_position(out, liar->last);
+    buf_u64(out, 0);
+    buf_u64(out, 0);
+    buf_u8(out, 0);
+    buf_varint(out, 1);
+    epoch_encode(&epoch, out);
+    buf_varint(out, 0);
+    buf_varint(out, 0);
+    return ERR_OK;
+}
+
+/* A merge goes on above the replica's position: there would be no room left. */
+static void a_position_that_nobody_can_be_at_is_refused(void **state)
+{
+    static const uint64_t modseqs[] = {UINT64_MAX, INT64_MAX, INT64_MAX / 2};
+    (void)state;
+    for (size_t i = 0; i < sizeof modseqs / sizeof modseqs[0]; i++) {
+        struct ends ends = {0};
+        struct liar liar = {.last = {.modseq = modseqs[i], .chain = 1}};
+        const struct asker follower = {.ask = lie, .context = &liar};
+        const struct take_in options = {.slot = "b"};
+        struct post_facts after;
+        struct plan plan;
+        open_ends(&ends);
+        assert_int_equal(post_facts(ends.master, &liar.master), ERR_OK);
+        assert_int_equal(take_in(ends.master, &follower, &options, &plan),
+                         modseqs[i] > INT64_MAX ? ERR_PROTOCOL : ERR_REFUSED);
+        assert_int_equal(post_facts(ends.master, &after), ERR_OK);
+        assert_true(position_equal(after.position, liar.master.position));
+        assert_int_equal(after.node.fence, FENCE_NONE);
+        close_ends(&ends);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_position_that_nobody_can_be_at_is_refused),
         cmocka_unit_test(what_is_flagged_during_a_merge_stays),
         cmocka_unit_test(what_is_expunged_during_a_merge_does_not_come_back),
         cmocka_unit_test(what_is_appended_during_a_merge_is_kept),
