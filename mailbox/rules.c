@@ -161,20 +161,12 @@ static bool uid_used_up(const struct merge *merge, const struct pair *pair)
 
 /* ---- Live at neither: rows 10 and 11 ---- */
 
-/* Row 10. Or by F, but the other end lacks it and cannot have purged it. */
+/* Row 10. Or by F, but M lacks it and cannot have purged it. (M's own tombstones stand anyway.) */
 static bool tombstone_after_f(const struct merge *merge, const struct pair *pair)
 {
-    for (int end = M; end <= R; end++) {
-        const struct side *side = &pair->side[end];
-        if (!side->record)
-            continue;
-        if (!side->known || rules_changed(merge->ends[end], side->record))
-            return true;
-        if (!pair->side[OTHER(end)].record &&
-            side->record->record.modseq > merge->ends[OTHER(end)]->forgotten)
-            return true;
-    }
-    return false;
+    const struct side *r = &pair->side[R];
+    return r->record && (!r->known || rules_changed(merge->ends[R], r->record) ||
+                         r->record->record.modseq > merge->ends[M]->forgotten);
 }
 
 /* Row 11. */

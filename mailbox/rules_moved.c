@@ -141,7 +141,7 @@ void rules_mark_origins(struct merge *merge)
         if (!trace(merge, pair, &way))
             continue;
         for (int end = M; end <= R; end++)
-            if (way.state[end] == ALIVE && way.found[end] != pair)
+            if (way.state[end] == ALIVE)
                 way.found[end]->side[end].origin = pair->uid;
     }
 }

@@ -26,7 +26,7 @@ struct side {
     bool live;
     bool known; /* both ends had it at their bases */
     enum fate fate;
-    uint32_t origin; /* the UID under which both ends had this message at their bases; 0: its own */
+    uint32_t origin; /* of one that moved at either end: the UID under which both had it; else 0 */
     struct pair *twin; /* where the other end has the same message */
     uint32_t goes_on;  /* its UID afterwards; 0: it dies */
 };
@@ -68,7 +68,7 @@ bool rules_surely_new(const struct merge *merge, int end, const struct side *sid
 
 /* ---- Messages that an earlier merge gave another UID (rules_moved.c) ---- */
 
-/* Marks those that both ends had at their bases. */
+/* Notes where they come from. */
 void rules_mark_origins(struct merge *merge);
 /* What one end did to a UID reaches the message under the UID that it has now. */
 void rules_carry(struct merge *merge);

@@ -226,6 +226,25 @@ static void check(struct scene scene, const char *expected)
     free_list(&lists[1]);
 }
 
+struct counts {
+    uint64_t renumbered, copied_back, expunged, damaged;
+};
+
+static void check_counts(struct scene scene, struct counts expected)
+{
+    struct list lists[2];
+    struct merge_plan plan;
+    memset(lists, 0, sizeof lists);
+    make_plan(&scene, lists, &plan);
+    assert_int_equal(plan.renumbered, expected.renumbered);
+    assert_int_equal(plan.copied_back, expected.copied_back);
+    assert_int_equal(plan.expunged, expected.expunged);
+    assert_int_equal(plan.damaged, expected.damaged);
+    merge_plan_free(&plan);
+    free_list(&lists[0]);
+    free_list(&lists[1]);
+}
+
 /* ---- Rows; the base is 10, both at M and at R ---- */
 
 static void row_1_who_alone_changed_the_flags_wins(void **state)
@@ -699,6 +718,33 @@ static void pointers_in_circles_end(void **state)
     check((struct scene){.m = {.records = "1g@5x20>2 2g@20x21>1"},
                          .r = {.records = "1g@5", .next = 2}},
           "touch 1; touch 2");
+    check((struct scene){.r = {.records = "1g@20x21>1"}}, "bury 1g");
+}
+
+static void new_uids_are_above_what_stands_above_uidnext(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "1g@20 9k@5", .next = 2},
+                         .r = {.records = "1h@21 9k@5", .next = 2}},
+          "renumber 11g<1; add 12h<1; expunge 1>11");
+}
+
+static void messages_of_either_end_are_counted_by_what_became_of_them(void **state)
+{
+    (void)state;
+    check_counts((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1h@21"}},
+                 (struct counts){.renumbered = 2, .copied_back = 1});
+    check_counts((struct scene){.m = {.records = "4g@20"}, .r = {.records = "2g@22"}},
+                 (struct counts){.renumbered = 1});
+    check_counts((struct scene){.r = {.records = "1g@20"}}, (struct counts){.copied_back = 1});
+    check_counts((struct scene){.m = {.records = "1g@5"}, .r = {.records = "1g@5x20"}},
+                 (struct counts){.expunged = 1});
+    check_counts((struct scene){.m = {.records = "1g@5x20"}, .r = {.records = "1g@5"}},
+                 (struct counts){.expunged = 1});
+    check_counts((struct scene){.m = {.next = 2}, .r = {.records = "1g@5"}},
+                 (struct counts){.damaged = 1});
+    check_counts((struct scene){.m = {.records = "1g@5"}, .r = {.next = 2}},
+                 (struct counts){.damaged = 1});
 }
 
 static void lists_out_of_order_and_used_up_uids_are_refused(void **state)
@@ -723,11 +769,13 @@ static void mailboxes_made_independently_match_by_guid(void **state)
     struct merge_input input = {0};
     memset(lists, 0, sizeof lists);
     const struct end_text m = {.records = "1g@5[Seen] 2h@6 3k@7x8"};
-    const struct end_text r = {.records = "1h@5[work] 2g@6 4g@7 5k@8"};
+    const struct end_text r = {.records = "1h@5[work] 2g@6 4k@7[Draft] 5g@8"};
     fill_end(&m, &lists[0], &input.master);
     fill_end(&r, &lists[1], &input.replica);
     assert_int_equal(merge_plan_independent(&input, &plan), ERR_OK);
-    check_text(&plan, "add 6g<4; add 7k<5; flags 2[work]");
+    check_text(&plan, "add 6k<4[Draft]; add 7g<5; flags 2[work]");
+    assert_int_equal(plan.renumbered, 2);
+    assert_int_equal(plan.copied_back, 2);
     merge_plan_free(&plan);
     free_list(&lists[0]);
     free_list(&lists[1]);
@@ -773,6 +821,8 @@ int main(void)
         cmocka_unit_test(nothing_is_expunged_on_a_guess),
         cmocka_unit_test(an_end_that_is_behind_takes_in_what_a_mark_made),
         cmocka_unit_test(pointers_in_circles_end),
+        cmocka_unit_test(new_uids_are_above_what_stands_above_uidnext),
+        cmocka_unit_test(messages_of_either_end_are_counted_by_what_became_of_them),
         cmocka_unit_test(lists_out_of_order_and_used_up_uids_are_refused),
         cmocka_unit_test(mailboxes_made_independently_match_by_guid),
     };
