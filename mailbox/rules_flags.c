@@ -113,14 +113,13 @@ static int changed_since(const struct merge_input *input, const struct merge_rec
     const struct merge_end *higher = master_lower ? &input->replica : &input->master;
     const struct merge_record *of_lower = master_lower ? m : r;
     const struct merge_record *of_higher = master_lower ? r : m;
-    bool old_higher = rules_old(higher, of_higher);
     struct flag_view before;
     bool found = input->base_known && rules_old(lower, of_lower) && then(lower, of_lower, &before);
-    if (!found && input->base_known && old_higher && same_bases)
+    if (!found && input->base_known && same_bases && rules_old(higher, of_higher))
         found = then(higher, of_higher, &before);
     if (found)
         return apply_delta(rules_flags_now(of_higher), before, rules_flags_now(of_lower), out);
-    if (old_higher && !rules_changed(higher, of_higher))
+    if (!rules_changed(higher, of_higher))
         return rules_flags_copy(rules_flags_now(of_lower), out);
     return take_newer(m, r, out);
 }

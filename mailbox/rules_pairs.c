@@ -95,17 +95,15 @@ struct pair *rules_find(const struct merge *merge, uint32_t uid)
     return low < merge->count && merge->pairs[low].uid == uid ? &merge->pairs[low] : NULL;
 }
 
-/* Absent at this end, on evidence: nothing is missing there, and it may have forgotten a tombstone
- * of that age. What both had at their bases was expunged after this end's. */
+/* Nothing is missing there, and it may have forgotten a tombstone of that age. What both had at
+ * their bases was expunged after this end's. */
 bool rules_dead_on_evidence(const struct merge *merge, int end, const struct pair *pair)
 {
     const struct merge_end *here = merge->ends[end];
-    const struct merge_record *there = pair->side[OTHER(end)].record;
-    uint64_t since = here->base;
-    if (there && there->record.append_modseq < since)
-        since = there->record.append_modseq;
-    return !pair->side[end].record && pair->uid < here->uidnext && here->sound &&
-           here->forgotten >= since;
+    uint64_t since = pair->side[OTHER(end)].record->record.append_modseq;
+    if (since > here->base)
+        since = here->base;
+    return pair->uid < here->uidnext && here->sound && here->forgotten >= since;
 }
 
 /* Whether it is certain that a message, which the other end never had, is not an old one under a

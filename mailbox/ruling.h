@@ -60,7 +60,7 @@ bool rules_tombstone(const struct side *side);
 bool rules_both_live(const struct pair *pair);
 /* Of a pair with a record at either end. */
 bool rules_same_guid(const struct pair *pair);
-/* Absent at this end, and that is no accident. */
+/* That this end has nothing there is no accident. */
 bool rules_dead_on_evidence(const struct merge *merge, int end, const struct pair *pair);
 /* Whether it is certain that a message, which the other end never had, is not an old one under a
  * new UID. */

@@ -303,6 +303,41 @@ static void keyword_names_compare_without_regard_to_case(void **state)
           "flags 1[Seen]");
 }
 
+/* Names that differ at the two ends, and are too many together. */
+static void fill_with_keywords(struct list *list, char letter)
+{
+    char name[KEYWORD_MAX_SIZE];
+    for (char number = 0; number < 5; number++) {
+        memset(name, letter, sizeof name);
+        for (name[0] = 'a'; name[0] <= 'z'; name[0]++) {
+            name[1] = (char)('a' + number);
+            assert_int_equal(flags_add(&list->flags[0], name, sizeof name), ERR_OK);
+        }
+    }
+    list->records[0].keywords = buf_view(&list->flags[0].keywords);
+}
+
+static void keywords_that_are_too_many_together_stay_as_the_master_has_them(void **state)
+{
+    (void)state;
+    struct list lists[2];
+    struct merge_plan plan;
+    struct merge_input input = {.base_known = true};
+    memset(lists, 0, sizeof lists);
+    fill_end(&(struct end_text){.records = "1g@5~20[Seen]{}"}, &lists[0], &input.master);
+    fill_end(&(struct end_text){.records = "1g@5~21[Flagged]{}"}, &lists[1], &input.replica);
+    fill_with_keywords(&lists[0], 'm');
+    fill_with_keywords(&lists[1], 'r');
+    assert_int_equal(merge_plan_make(&input, &plan), ERR_OK);
+    assert_int_equal(plan.count, 1);
+    assert_int_equal(plan.actions[0].kind, MERGE_FLAGS);
+    assert_int_equal(plan.actions[0].system, FLAG_SEEN | FLAG_FLAGGED);
+    assert_true(bytes_equal(buf_view(&plan.actions[0].keywords), lists[0].records[0].keywords));
+    merge_plan_free(&plan);
+    free_list(&lists[0]);
+    free_list(&lists[1]);
+}
+
 static void row_2_expunged_at_one_end_is_expunged_at_both(void **state)
 {
     (void)state;
@@ -356,6 +391,7 @@ static void a_spoilt_record_is_healed_by_the_proven_one(void **state)
     check((struct scene){.m = {.records = "1g@5~12[Draft]", .damaged = true},
                          .r = {.records = "1g@5[Seen]"}},
           "touch 1");
+    check((struct scene){.m = {.records = "1g@5", .damaged = true}, .r = {.records = "1g@5"}}, "");
     /* nothing is proven, or M's as well */
     check((struct scene){.m = {.records = "1g@5[Draft]", .damaged = true},
                          .r = {.records = "1g@5[Seen]", .damaged = true}},
@@ -398,6 +434,9 @@ static void row_3_one_message_under_one_uid_at_both_ends(void **state)
     /* set by one delivery only */
     check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1g@22[Seen]"}},
           "flags 1[Seen]");
+    /* M's journal does not tell what it was delivered with: R's does */
+    check((struct scene){.m = {.records = "1g@20~25[Seen]"}, .r = {.records = "1g@21~22{Seen}"}},
+          "flags 1[]");
 }
 
 static void row_4_one_message_expunged_at_one_end_is_expunged_at_both(void **state)
@@ -420,6 +459,11 @@ static void row_5_a_delivery_tried_at_both_ends_is_one_message(void **state)
     check((struct scene){.m = {.records = "4g@20 5g@21", .next = 6},
                          .r = {.records = "2g@22", .next = 3}},
           "bury 2g>4; touch 4; touch 5");
+    check((struct scene){.m = {.records = "4g@20"}, .r = {.records = "2g@22 3g@23"}},
+          "add 6g<3; bury 2g>4; bury 3g>6; touch 4");
+    /* and M's goes on under a new UID itself */
+    check((struct scene){.m = {.records = "1g@20"}, .r = {.records = "1h@21 2g@22"}},
+          "renumber 4g<1; add 5h<1; expunge 1>4; bury 2g>4");
 }
 
 static void row_5_spares_what_an_earlier_merge_renumbered(void **state)
@@ -524,6 +568,10 @@ static void a_flag_that_the_master_cleared_does_not_return_with_a_third_node(voi
         (struct scene){.m = {.records = "1g@5~40", .base = 30},
                        .r = {.records = "1g@5~20[Seen,Flagged]{Seen}", .base = 15, .base_next = 2}},
         "flags 1[Flagged]");
+    /* nor does the absence of one that M set before the mark */
+    check((struct scene){.m = {.records = "1g@5~20[Seen]", .base = 30},
+                         .r = {.records = "1g@5~8", .base = 15, .base_next = 2}},
+          "touch 1");
 }
 
 static void what_a_third_node_never_had_it_did_not_expunge(void **state)
@@ -788,6 +836,7 @@ int main(void)
         cmocka_unit_test(row_1_flags_changed_at_both_ends_merge_one_by_one),
         cmocka_unit_test(row_1_without_a_journal_the_newer_end_wins_else_the_master),
         cmocka_unit_test(keyword_names_compare_without_regard_to_case),
+        cmocka_unit_test(keywords_that_are_too_many_together_stay_as_the_master_has_them),
         cmocka_unit_test(row_2_expunged_at_one_end_is_expunged_at_both),
         cmocka_unit_test(row_2_purged_with_evidence_is_expunged_at_both),
         cmocka_unit_test(row_2_what_was_done_to_a_uid_reaches_the_message_under_its_new_one),
