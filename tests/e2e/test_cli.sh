@@ -429,7 +429,7 @@ ok log --kind meta
 ok log --since "$point" --until $((point + 1))
 [ "$(column 1)" = "$point" ] || die "the middle of a commit is the commit before it"
 ok log --json --kind create
-has '^\{"modseq":[0-9]+,"epoch":1,"time":"[-0-9T:.]+Z","actor":".+","kind":"create","mailbox":"INBOX","uids":null,"before":null,"after":"INBOX.*","bytes":[0-9]+\}$'
+has '^\{"modseq":[0-9]+,"epoch":1,"time":"[-0-9T:.]+Z","actor":".+","kind":"create","mailbox":"INBOX","uids":null,"before":null,"after":\["INBOX",.*\],"bytes":[0-9]+\}$'
 refused 2 log --kind nonsense
 refused 2 log --uid x
 refused 3 log Nowhere

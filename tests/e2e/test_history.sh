@@ -249,7 +249,7 @@ run 0 log INBOX --uid 3
 [ "$(cut -f 5,8,9 "$out" | tr '\t\n' '= ')" = 'append=-=Work,\Seen flags=Work,\Seen=\Seen flags=\Seen=Work,\Seen ' ] || die "log --uid"
 run 0 log Box2 --kind append
 run 0 log Copy --kind create
-[ "$(cut -f 8,9 "$out" | sed 's/ uid.*//' | tr '\t\n' '= ')" = '-=Copy deleted=live -=Copy ' ] || die "what a revived mailbox was"
+[ "$(cut -f 8,9 "$out" | sed 's/,uid.*//' | tr '\t\n' '= ')" = '-=Copy deleted=live -=Copy ' ] || die "what a revived mailbox was"
 run 0 --json log INBOX --kind expunge
 grep -q '"kind":"expunge","mailbox":"INBOX","uids":"1:2","before":null,"after":null' "$out" || die "log in JSON"
 run 2 log --kind nonesuch

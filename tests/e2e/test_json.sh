@@ -46,15 +46,15 @@ names 'from:n to:n' copy-messages INBOX 1 Copies
 names 'from:n to:n' move INBOX 2 Copies
 names 'expunged:n' expunge INBOX 1
 named 1 'change:s uid:n before:a after:-' diff INBOX 5
-named 1 'change:s uids:s before:- after:s newuid:-' restore INBOX --at 5 --dry-run
-names 'change:s uids:s before:- after:s newuid:n' restore INBOX --at 5
+named 1 'change:s uids:s before:- after:a newuid:-' restore INBOX --at 5 --dry-run
+names 'change:s uids:s before:- after:a newuid:n' restore INBOX --at 5
 names 'imported:n skipped:n failed:n' import Copies m1 m2
 names 'purged:n' expire --older-than 0s
 "${S[@]}" meta set INBOX key value >/dev/null
 names 'key:s value:s' meta list INBOX
 names 'key:s value:s' meta get INBOX key
-names 'modseq:n epoch:n time:s actor:s kind:s mailbox:s uids:s before:- after:s bytes:n' log --kind append
-names 'modseq:n epoch:n time:s actor:s kind:s mailbox:s uids:- before:- after:s bytes:n' log --kind create
+names 'modseq:n epoch:n time:s actor:s kind:s mailbox:s uids:s before:- after:a bytes:n' log --kind append
+names 'modseq:n epoch:n time:s actor:s kind:s mailbox:s uids:- before:- after:a bytes:n' log --kind create
 names "mailbox:s id:s $position digest:s" digest
 names 'first:n last:n entries:n bytes:n oldest:s' journal status
 names 'entries:- bytes:- seconds:- slot_bound:- archive:b' journal retain

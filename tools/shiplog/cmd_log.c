@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #define FOLLOW_PAUSE 100 /* milliseconds between two looks */
-#define NUMBER_SIZE 21u  /* of a printed number with its NUL */
 
 /* A mailbox, and the name that it bears at this point of the log. */
 struct known {
@@ -49,8 +48,8 @@ struct logging {
     struct change change;
     struct uidset uids;
     struct buf uids_text;
-    struct buf before;
-    struct buf after;
+    struct described before;
+    struct described after;
 };
 
 /* Where this id is, or belongs. */
@@ -165,40 +164,30 @@ static int take_name_back(struct logging *log, const struct entry *entry, size_t
     return ERR_OK;
 }
 
-static void put_fact(struct buf *out, const char *fact, uint64_t value)
-{
-    char number[NUMBER_SIZE];
-    snprintf(number, sizeof number, "%" PRIu64, value);
-    describe_text(out, out->size ? " " : "");
-    describe_text(out, fact);
-    describe_text(out, number);
-}
-
 static void put_facts(const struct logging *log, const struct facts *facts, uint32_t which,
-                      struct buf *out)
+                      struct described *it)
 {
     char name[NAME_TEXT_SIZE];
     if (facts->state == MAILBOX_NONE && which & FACT_STATE)
         return;
     if (which & FACT_NAME && facts->name.size) {
         cli_print_name(log->cli, &facts->name, name);
-        describe_text(out, name);
+        describe_text(it, name);
     }
-    if (which & FACT_STATE && facts->state != MAILBOX_LIVE) {
-        describe_text(out, out->size ? " " : "");
-        describe_text(out, facts->state == MAILBOX_DELETED ? "deleted" : "purged");
-    } else if (which & FACT_STATE && !out->size) {
-        describe_text(out, "live");
-    }
+    if (which & FACT_STATE && facts->state != MAILBOX_LIVE)
+        describe_text(it, facts->state == MAILBOX_DELETED ? "deleted" : "purged");
+    else if (which & FACT_STATE && !it->there)
+        describe_text(it, "live");
     if (which & FACT_UIDVALIDITY)
-        put_fact(out, "uidvalidity=", facts->uidvalidity);
+        describe_number(it, "uidvalidity", facts->uidvalidity);
     if (which & FACT_UIDNEXT)
-        put_fact(out, "uidnext=", facts->uidnext);
+        describe_number(it, "uidnext", facts->uidnext);
     if (which & FACT_DELETEDMODSEQ)
-        put_fact(out, "deletedmodseq=", facts->deletedmodseq);
+        describe_number(it, "deletedmodseq", facts->deletedmodseq);
 }
 
-static void put_record_flags(const struct change *change, struct buf *out)
+/* Of several messages at once the flags may be several. */
+static void put_record_flags(const struct change *change, struct described *it)
 {
     const struct record *record = change->records;
     struct bytes keywords = {0};
@@ -207,21 +196,21 @@ static void put_record_flags(const struct change *change, struct buf *out)
     for (size_t i = 0; i < change->set_count; i++)
         if (keywords_hash(change->sets[i]) == record->keywords)
             keywords = change->sets[i];
-    describe_flags(out, record->flags & FLAG_SYSTEM, keywords);
+    describe_flags(it, record->flags, keywords);
 }
 
 static void put_meta(const struct change *change, enum value_state state, struct bytes value,
-                     struct buf *out)
+                     struct described *it)
 {
     if (state == VALUE_SET)
-        describe_meta(out, change->key, value, change->user);
+        describe_meta(it, change->key, value, change->user);
 }
 
 static void describe(struct logging *log, enum entry_kind kind)
 {
     const struct change *change = &log->change;
-    struct buf *before = &log->before;
-    struct buf *after = &log->after;
+    struct described *before = &log->before;
+    struct described *after = &log->after;
     switch (kind) {
     case ENTRY_EPOCH:
         break;
@@ -235,11 +224,11 @@ static void describe(struct logging *log, enum entry_kind kind)
     case ENTRY_EXPUNGE:
         put_record_flags(change, before);
         if (change->successor)
-            put_fact(after, "uid=", change->successor);
+            describe_number(after, "uid", change->successor);
         break;
     case ENTRY_SEEN:
-        describe_text(change->seen_after ? after : before, "\\Seen");
-        describe_user(change->seen_after ? after : before, change->user);
+        describe_seen(before, !change->seen_after, change->user);
+        describe_seen(after, change->seen_after, change->user);
         break;
     case ENTRY_META:
         put_meta(change, change->value_before.state, change->value_before.value, before);
@@ -280,8 +269,8 @@ static void print(struct logging *log, const struct entry *entry, size_t size)
     char name[NAME_TEXT_SIZE];
     name_of(log, entry, name);
     buf_reset(&log->uids_text);
-    buf_reset(&log->before);
-    buf_reset(&log->after);
+    describe_nothing(&log->before);
+    describe_nothing(&log->after);
     uidset_print(&log->uids, &log->uids_text);
     describe(log, entry->kind);
     out_number(out, "modseq", entry->modseq);
@@ -291,8 +280,8 @@ static void print(struct logging *log, const struct entry *entry, size_t size)
     out_text(out, "kind", entry_kind_name(entry->kind));
     out_text(out, "mailbox", name);
     out_bytes(out, "uids", buf_view(&log->uids_text));
-    out_bytes(out, "before", buf_view(&log->before));
-    out_bytes(out, "after", buf_view(&log->after));
+    describe_print(out, "before", &log->before);
+    describe_print(out, "after", &log->after);
     out_number(out, "bytes", bytes_of_entry(&log->change, entry->kind, size));
     out_end(out);
 }
@@ -489,7 +478,7 @@ int cmd_log(struct cli *cli)
     change_free(&log.change);
     uidset_free(&log.uids);
     buf_free(&log.uids_text);
-    buf_free(&log.before);
-    buf_free(&log.after);
+    describe_free(&log.before);
+    describe_free(&log.after);
     return rc;
 }

@@ -15,21 +15,21 @@ static const char *const act_names[] = {
 struct printing {
     struct cli *cli;
     struct buf uids;
-    struct buf before;
-    struct buf after;
+    struct described before;
+    struct described after;
 };
 
-static void put_record(struct buf *out, const struct record *record, struct bytes keywords)
+static void put_record(struct described *it, const struct record *record, struct bytes keywords)
 {
     if (record)
-        describe_flags(out, record->flags & FLAG_SYSTEM, keywords);
+        describe_flags(it, record->flags, keywords);
 }
 
-static void put_name(const struct printing *work, struct buf *out, const struct name *name)
+static void put_name(const struct printing *work, struct described *it, const struct name *name)
 {
     char text[NAME_TEXT_SIZE];
     cli_print_name(work->cli, name, text);
-    describe_text(out, text);
+    describe_text(it, text);
 }
 
 static void put_uid(struct buf *out, const struct restore_item *item)
@@ -55,8 +55,8 @@ static void describe(struct printing *work, const struct restore_item *item)
         break;
     case RESTORE_SEEN:
         uidset_print(&item->uids, &work->uids);
-        describe_text(item->seen ? &work->after : &work->before, "\\Seen");
-        describe_user(item->seen ? &work->after : &work->before, item->user);
+        describe_seen(&work->before, !item->seen, item->user);
+        describe_seen(&work->after, item->seen, item->user);
         break;
     case RESTORE_META:
         if (item->set_before)
@@ -77,13 +77,13 @@ static void print_item(const struct restore_item *item, void *arg)
     struct printing *work = arg;
     struct out *out = work->cli->out;
     buf_reset(&work->uids);
-    buf_reset(&work->before);
-    buf_reset(&work->after);
+    describe_nothing(&work->before);
+    describe_nothing(&work->after);
     describe(work, item);
     out_text(out, "change", act_names[item->act]);
     out_bytes(out, "uids", buf_view(&work->uids));
-    out_bytes(out, "before", buf_view(&work->before));
-    out_bytes(out, "after", buf_view(&work->after));
+    describe_print(out, "before", &work->before);
+    describe_print(out, "after", &work->after);
     if (item->uid)
         out_number(out, "newuid", item->uid);
     else
@@ -124,8 +124,8 @@ int cmd_restore(struct cli *cli)
     if (rc == ERR_OK)
         say_left_out(result.left_out);
     buf_free(&work.uids);
-    buf_free(&work.before);
-    buf_free(&work.after);
+    describe_free(&work.before);
+    describe_free(&work.after);
     bool no = result.left_out || (request.dry_run && result.work);
     return rc == ERR_OK && no ? ERR_NO : rc;
 }
