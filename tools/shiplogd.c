@@ -1,6 +1,7 @@
 /* shiplogd: the agent of any number of stores. */
 #include "agent/agent.h"
 #include "base/err.h"
+#include "base/standard.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -119,6 +120,7 @@ int main(int argc, char **argv)
 {
     static struct arguments arguments;
     struct sigaction fault = {.sa_handler = on_fault};
+    standard_files_hold();
     sigaction(SIGBUS, &fault, NULL);
     sigaction(SIGSEGV, &fault, NULL);
     sigaction(SIGFPE, &fault, NULL);

@@ -689,6 +689,11 @@ has "^replica$TAB"
 echo "- output that nobody takes, and a damaged file"
 run 5 bash -c '"$@" >/dev/full' - "${S[@]}" mailboxes
 [ "$(wc -l <"$err")" -eq 1 ] || die "not one line"
+# A number that was closed must not become that of a file of the store.
+run 5 bash -c 'exec "$@" <&- >&-' - "${S[@]}" list Many
+grep -a -q -E 'T[0-9]{2}:[0-9]{2}:[0-9]{2}' "$work/store/shiplog.lock" && die "the output went into a file of the store"
+run 5 bash -c 'exec "$@" <&-' - "${S[@]}" append Many
+prints '' check
 truncate -s 20000 "$work/store/data.mdb"
 run 5 "${S[@]}" list Many
 [ "$(wc -l <"$err")" -eq 1 ] || die "not one line about a file that was cut"

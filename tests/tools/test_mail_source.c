@@ -311,6 +311,30 @@ static void a_folder_is_searched_in_order(void **state)
     expect_end(source);
 }
 
+static void what_is_no_file_in_a_maildir_does_not_keep_it_waiting(void **state)
+{
+    (void)state;
+    char path[PATH_MAX];
+    struct mail_item item;
+    make("box");
+    make("box/cur");
+    make("box/new");
+    make("box/tmp");
+    put("box/cur/1:2,S", "one");
+    put("box/cur/4:2,S", "four");
+    scratch_path(path, root, "box/cur/2:2,S");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    scratch_path(path, root, "box/cur/3:2,S");
+    assert_int_equal(symlink("/dev/zero", path), 0);
+    struct mail_source *source = open_source("box");
+    expect(source, "one");
+    assert_int_equal(mail_source_next(source, &item), ERR_INVALID);
+    assert_non_null(strstr(err_message(), "cur/2:2,S: not a file"));
+    assert_int_equal(mail_source_next(source, &item), ERR_INVALID);
+    expect(source, "four");
+    expect_end(source);
+}
+
 static void a_file_that_cannot_be_read_does_not_stop_the_others(void **state)
 {
     (void)state;
@@ -574,6 +598,7 @@ int main(void)
         TEST(status_headers_are_flags_and_stay),
         TEST(the_date_is_of_the_topmost_received_header),
         TEST(a_folder_is_searched_in_order),
+        TEST(what_is_no_file_in_a_maildir_does_not_keep_it_waiting),
         TEST(a_file_that_cannot_be_read_does_not_stop_the_others),
         TEST(a_path_that_is_not_there_is_an_error),
         TEST(a_maildir_names_flags_and_keywords),

@@ -342,12 +342,21 @@ static bool find_again(struct mail_file *file)
     return found;
 }
 
+/* A pipe or a device would keep us waiting, or never end. What is not there is left to open(). */
+static int open_regular(const char *path, struct stream *stream)
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return fail(ERR_INVALID, "%s: not a file", path);
+    return stream_open(stream, path);
+}
+
 int maildir_open(struct mail_file *file, struct stream *stream)
 {
-    int rc = stream_open(stream, file->path);
+    int rc = open_regular(file->path, stream);
     if (rc != ERR_NOTFOUND || !find_again(file))
         return rc;
-    return stream_open(stream, file->path);
+    return open_regular(file->path, stream);
 }
 
 /* A letter without a name, or with one that IMAP does not allow, says nothing. */

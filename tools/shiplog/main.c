@@ -1,6 +1,7 @@
 /* shiplog: the command line. Finds the command and the store, runs it, turns its result into a line
  * and an exit code. */
 #include "base/err.h"
+#include "base/standard.h"
 #include "tools/shiplog/cli.h"
 
 #include <signal.h>
@@ -122,6 +123,7 @@ static bool has_word(int argc, char **argv, const char *word)
 
 int main(int argc, char **argv)
 {
+    standard_files_hold();
     struct cli cli = {.mda = has_word(argc, argv, "--mda")};
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         print_usage(stdout);
