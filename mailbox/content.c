@@ -67,12 +67,37 @@ int content_get(struct db_txn *txn, const struct guid *guid, struct content *con
     return rc ? rc : content_decode(guid_key(guid), value, content);
 }
 
+/* A row whose key was damaged stands beside where it is looked for now, if the order of keys does
+ * not show it. */
+static int prove_neighbours(struct db_txn *txn, const struct guid *guid)
+{
+    struct db_cursor *cursor;
+    struct bytes key, value;
+    struct content other;
+    int rc = db_cursor_open(txn, TABLE_GUIDS, &cursor);
+    if (rc)
+        return rc;
+    rc = db_seek(cursor, guid_key(guid), &key, &value);
+    if (rc == ERR_OK)
+        rc = content_decode(key, value, &other);
+    if (rc == ERR_OK)
+        rc = db_previous(cursor, &key, &value);
+    else if (rc == ERR_END)
+        rc = db_last(cursor, &key, &value);
+    if (rc == ERR_OK)
+        rc = content_decode(key, value, &other);
+    db_cursor_close(cursor);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 int content_find(struct db_txn *txn, const struct guid *guid, struct content *content)
 {
     int rc = content_get(txn, guid, content);
     if (rc != ERR_END)
         return rc;
     rc = db_absent(txn, TABLE_GUIDS, guid_key(guid));
+    if (rc == ERR_OK)
+        rc = prove_neighbours(txn, guid);
     return rc ? rc : ERR_END;
 }
 

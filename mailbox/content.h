@@ -22,7 +22,8 @@ struct content {
 
 int content_get(struct db_txn *txn, const struct guid *guid,
                 struct content *content); /* ERR_END: never heard of */
-/* The same for who is about to tell that it is gone: ERR_END is proved, see db_absent(). */
+/* The same for who is about to tell that it is gone: ERR_END is proved, see db_absent(), and by the
+ * rows beside where it would be. */
 int content_find(struct db_txn *txn, const struct guid *guid, struct content *content);
 int content_put(struct db_txn *txn, const struct content *content);
 int content_decode(struct bytes key, struct bytes value,

@@ -623,6 +623,39 @@ static void rows_of_nobody_are_swept_where_every_mailbox_has_its_header(void **s
     assert_int_equal(view_prove(place->store, place->id), ERR_OK);
 }
 
+static int first_guid(struct tx *tx, void *arg)
+{
+    struct db_cursor *cursor;
+    struct bytes key, value;
+    struct content content = {0};
+    int rc = db_cursor_open(tx_db(tx), TABLE_GUIDS, &cursor);
+    if (rc == ERR_OK)
+        rc = db_first(cursor, &key, &value);
+    if (rc == ERR_OK)
+        rc = content_decode(key, value, &content);
+    db_cursor_close(cursor);
+    *(struct guid *)arg = content.guid;
+    return rc;
+}
+
+static int find_content(struct tx *tx, void *arg)
+{
+    struct content content;
+    return content_find(tx_db(tx), arg, &content);
+}
+
+static void content_whose_row_is_damaged_is_not_said_to_be_gone(void **state)
+{
+    struct place *place = *state;
+    struct guid first, unknown;
+    memset(&unknown, 0xff, sizeof unknown);
+    assert_int_equal(store_read(place->store, first_guid, &first), ERR_OK);
+    assert_int_equal(store_read(place->store, find_content, &first), ERR_OK);
+    assert_int_equal(store_maintain(place->store, turn_guid_key, place), ERR_OK);
+    assert_int_equal(store_read(place->store, find_content, &first), ERR_CORRUPT);
+    assert_int_equal(store_read(place->store, find_content, &unknown), ERR_END);
+}
+
 static int lose_header(struct tx *tx, void *arg)
 {
     const struct place *place = arg;
@@ -690,6 +723,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_turned_bit_never_makes_garbage_of_a_mailbox, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(rows_of_nobody_are_swept_where_every_mailbox_has_its_header,
+                                        open_place, close_place),
+        cmocka_unit_test_setup_teardown(content_whose_row_is_damaged_is_not_said_to_be_gone,
                                         open_place, close_place),
         cmocka_unit_test_setup_teardown(a_mailbox_that_damage_hides_is_not_said_to_be_unknown,
                                         open_place, close_place),
