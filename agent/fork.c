@@ -85,11 +85,17 @@ static int path_of(const struct branch *branch, uint64_t mailbox, struct path *p
     return path_from(branch, branch->epoch, branch->last, mailbox, path);
 }
 
+/* A master that lost commits without noticing may open an epoch of one name twice. */
+static bool same_epoch(const struct epoch *a, const struct epoch *b)
+{
+    return epoch_compare(a->id, b->id) == 0 && a->first == b->first && a->time == b->time;
+}
+
 static size_t count_shared(const struct path *here, const struct path *there)
 {
     size_t shared = 0;
     while (shared < here->count && shared < there->count &&
-           epoch_compare(here->epochs[shared].id, there->epochs[shared].id) == 0)
+           same_epoch(&here->epochs[shared], &there->epochs[shared]))
         shared++;
     return shared;
 }
@@ -382,7 +388,7 @@ static uint64_t reach(const struct branch *branch, const struct mark *mark, uint
         struct epoch here = as_mailbox_has_it(branch, epoch, mailbox, &apart);
         for (size_t i = 0; i < other->count; i++) {
             uint64_t theirs = end_of(other, i + 1).modseq;
-            if (epoch_compare(other->epochs[i].id, here.id) == 0)
+            if (same_epoch(&other->epochs[i], &here))
                 return end < theirs ? end : theirs;
         }
         bool ends = epoch_compare(here.parent, here.id) >= 0 || begins_anew(branch, epoch);
@@ -467,26 +473,48 @@ int fork_bases(const struct fork *fork, const struct branch *mine, const struct 
     return rc;
 }
 
-/* Whether the follower has not got what a mark says was taken in along its path. */
-static int is_disproved(const struct asker *follower, const struct branch *theirs,
-                        const struct path *there, const struct mark *mark, bool *disproved)
+static size_t find_on_path(const struct path *path, struct epoch_id id)
 {
     size_t i = 0;
-    struct position held;
-    *disproved = false;
-    while (i < there->count && epoch_compare(there->epochs[i].id, mark->epoch) != 0)
+    while (i < path->count && epoch_compare(path->epochs[i].id, id) != 0)
         i++;
-    if (i == there->count || mark->taken.chain == 0)
+    return i;
+}
+
+/* What a mark says was taken in of the path, of the last epoch that is on it: up to `taken`, or up
+ * to where the branch that was taken in left it. Index of the epoch; the path's count: of none. */
+static size_t taken_on_path(const struct branch *mine, const struct mark *mark,
+                            const struct path *there, struct position *taken)
+{
+    const struct epoch *epoch = find_epoch(mine, mark->epoch);
+    size_t at = find_on_path(there, mark->epoch);
+    *taken = mark->taken;
+    while (at == there->count && epoch && epoch_compare(epoch->parent, epoch->id) < 0) {
+        at = find_on_path(there, epoch->parent);
+        *taken = epoch->before;
+        epoch = find_epoch(mine, epoch->parent);
+    }
+    return at;
+}
+
+/* Whether the follower has not got what a mark says was taken in along its path. */
+static int is_disproved(const struct asker *follower, const struct branch *mine,
+                        const struct branch *theirs, const struct path *there,
+                        const struct mark *mark, bool *disproved)
+{
+    struct position taken, held;
+    size_t at = taken_on_path(mine, mark, there, &taken);
+    *disproved = false;
+    if (at == there->count || mark->taken.chain == 0 || taken.chain == 0)
         return ERR_OK;
-    held = end_of(there, i + 1);
-    if (mark->taken.modseq > held.modseq) {
-        bool open = i + 1 == there->count;
-        *disproved = open && mark->epoch.node == theirs->node_id && !theirs->stop_count;
+    held = end_of(there, at + 1);
+    if (taken.modseq > held.modseq) {
+        bool open = at + 1 == there->count;
+        *disproved = open && there->epochs[at].id.node == theirs->node_id && !theirs->stop_count;
         return ERR_OK;
     }
-    int rc = mark->taken.modseq < held.modseq ? ask_chains(follower, &mark->taken.modseq, 1, &held)
-                                              : ERR_OK;
-    *disproved = rc == ERR_OK && held.chain && held.chain != mark->taken.chain;
+    int rc = taken.modseq < held.modseq ? ask_chains(follower, &taken.modseq, 1, &held) : ERR_OK;
+    *disproved = rc == ERR_OK && held.chain && held.chain != taken.chain;
     return rc;
 }
 
@@ -499,7 +527,7 @@ int fork_drop_disproved(const struct asker *follower, struct branch *mine,
     for (size_t i = 0; i < mine->mark_count; i++) {
         bool disproved = false;
         if (rc == ERR_OK)
-            rc = is_disproved(follower, theirs, &there, &mine->marks[i], &disproved);
+            rc = is_disproved(follower, mine, theirs, &there, &mine->marks[i], &disproved);
         if (!disproved)
             mine->marks[kept++] = mine->marks[i];
     }

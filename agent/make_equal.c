@@ -587,7 +587,7 @@ struct snapshot {
 static int add_mailbox(const struct mailbox_line *line, void *arg)
 {
     struct snapshot *snapshot = arg;
-    if (line->state == MAILBOX_NONE || line->state == MAILBOX_PURGED)
+    if (line->state == MAILBOX_NONE)
         return ERR_OK;
     struct repair_mailbox *all =
         array_room(snapshot->all, snapshot->count, &snapshot->capacity, sizeof *all);

@@ -292,7 +292,7 @@ static int sum_own(struct tx *tx, void *arg)
  * damaged. */
 static enum record_item compared_item(const struct mailbox_work *work)
 {
-    bool damaged = work->look.exists && !work->look.sound;
+    bool damaged = (work->look.exists && !work->look.sound) || !work->other.sound;
     bool shared = work->base_known && work->base_master == work->base_replica;
     return shared && !damaged ? RECORD_IDENTITY : RECORD_WHOLE;
 }

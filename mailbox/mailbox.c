@@ -65,6 +65,9 @@ int mailbox_open_id(struct tx *tx, uint64_t id, const char *user, struct mailbox
 {
     struct box *box;
     int rc = tx_box(tx, id, &box);
+    /* A repair may have brought what is in it before the entry that makes it. */
+    if (rc == ERR_OK && box->header.facts.state == MAILBOX_NONE)
+        rc = ERR_END;
     if (rc == ERR_END)
         return mailbox_unknown(tx, id);
     return rc ? rc : open_box(tx, box, user, mailbox);

@@ -177,9 +177,12 @@ static int remember_master(struct merging *work)
     struct tx *tx = work->tx;
     struct header header;
     struct uidset uids = {0};
-    uint64_t base = work->session->base_master;
-    /* What came with another node's branch is news to the replica, too. */
-    uint64_t known = base != work->session->base_replica ? work->session->shared : base;
+    const struct merge_session *session = work->session;
+    uint64_t base = session->base_master;
+    /* Where this end took the replica's branch in, what had changed here was news to the replica.
+     */
+    bool knew = base == session->base_replica || session->newer_there;
+    uint64_t known = knew ? base : session->shared;
     int rc = header_get(tx->db, work->other->header.id, &header);
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;

@@ -7,6 +7,7 @@
 #include "journal/archive.h"
 #include "mailbox/draft.h"
 #include "mailbox/undo.h"
+#include "mailbox/values.h"
 
 #include <stdio.h>
 
@@ -270,6 +271,20 @@ static const struct repair_mailbox *find_mailbox(const struct repair_reset *rese
     return NULL;
 }
 
+static int take_state(struct tx *tx, struct box *box, const struct repair_mailbox *there,
+                      uint64_t at)
+{
+    box->header.facts.state = there->state;
+    box->header.facts.name = there->name;
+    if (box->header.lastmodseq > at)
+        box->header.lastmodseq = at;
+    box->dirty = true;
+    if (there->state != MAILBOX_PURGED)
+        return ERR_OK;
+    int rc = values_delete_all(tx->db, box->header.id);
+    return rc ? rc : repair_leave_records(tx, box);
+}
+
 /* What this node has: goes, stays as it is, or stops. */
 static int reset_own(struct tx *tx, const struct repair_reset *reset)
 {
@@ -295,13 +310,10 @@ static int reset_own(struct tx *tx, const struct repair_reset *reset)
         rc = repair_unname(tx, &header);
         if (rc == ERR_OK)
             rc = tx_box(tx, id, &box);
+        if (rc == ERR_OK)
+            rc = take_state(tx, box, there, reset->at.modseq);
         if (rc)
             return rc;
-        box->header.facts.state = there->state;
-        box->header.facts.name = there->name;
-        if (box->header.lastmodseq > reset->at.modseq)
-            box->header.lastmodseq = reset->at.modseq;
-        box->dirty = true;
     }
     return rc == ERR_END ? ERR_OK : rc;
 }

@@ -77,7 +77,8 @@ void rules_carry(struct merge *merge);
 
 /* M's message in `m` and R's in `r` are one. */
 void rules_unite(struct pair *m, struct pair *r);
-int rules_join(struct merge *merge);
+/* `appends`: only what is one append, by its save date. */
+int rules_join(struct merge *merge, bool appends);
 
 /* Messages in the order in which they are matched: by GUID, then by UID. */
 struct item {

@@ -5,8 +5,8 @@
  * this order, what is not as usual: `~7` last changed at 7; `x7` a tombstone since 7; `>3` its
  * successor;
  * `[Seen,work]` its flags (\ is left out); `{Seen}` the flags at the base, if known; `!9` the time
- * of its last change. Plans are printed alike: `add 5g<1` is R's UID 1 appended as 5, `renumber
- * 5g<1` M's.
+ * of its last change; `s9` that of its append (else its modseq). Plans are printed alike: `add
+ * 5g<1` is R's UID 1 appended as 5, `renumber 5g<1` M's.
  */
 #include "mailbox/rules.h"
 
@@ -96,6 +96,8 @@ static const char *scan_extra(const char *text, struct list *list)
         record->successor = (uint32_t)value;
     if (what == '!')
         record->changed = (int64_t)value;
+    if (what == 's')
+        record->save_date = (int64_t)value;
     return text;
 }
 
@@ -110,6 +112,7 @@ static const char *scan_record(const char *text, struct list *list)
     assert_int_equal(*text, '@');
     text = scan_number(text + 1, &record->append_modseq);
     record->modseq = record->append_modseq;
+    record->save_date = (int64_t)record->append_modseq;
     while (*text && *text != ' ')
         text = scan_extra(text, list);
     return text;
@@ -640,6 +643,21 @@ static void what_may_have_moved_is_not_taken_for_a_delivery(void **state)
           "add 7k; renumber 9k<6; expunge 6>9");
 }
 
+/* Two masters took in a third node's branch, each for itself, and purged what tells of it. */
+static void one_append_that_merges_brought_to_both_is_one_message(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "2g@20s7", .merged = true, .forgotten = 15},
+                         .r = {.records = "2g@22s7", .merged = true, .forgotten = 15}},
+          "touch 2");
+    check((struct scene){.m = {.records = "2g@20s7 3h@21s8", .merged = true, .forgotten = 15},
+                         .r = {.records = "3g@22s7 4h@23s8", .merged = true, .forgotten = 15}},
+          "renumber 6g<2; renumber 8h<3; expunge 2>6; expunge 3>8; bury 4h>8");
+    check((struct scene){.m = {.records = "2g@20s7", .merged = true, .forgotten = 15},
+                         .r = {.records = "2g@22s8", .merged = true, .forgotten = 15}},
+          "renumber 4g<2; add 5g<2; expunge 2>4");
+}
+
 static void what_lives_at_both_ends_by_one_way_is_not_expunged_by_another(void **state)
 {
     (void)state;
@@ -682,8 +700,12 @@ static void a_delivery_that_moved_is_still_one_message(void **state)
           "flags 3[Seen]; touch 1; touch 4");
     /* dead at M, but not for certain the same one */
     check((struct scene){.m = {.records = "1g@12x20", .merged = true, .forgotten = 15},
-                         .r = {.records = "1g@12~13[Seen]{}"}},
+                         .r = {.records = "1g@12~13s9[Seen]{}"}},
           "add 3g<1[Seen]; touch 1");
+    /* unless it is one append */
+    check((struct scene){.m = {.records = "1g@12x20s9", .merged = true, .forgotten = 15},
+                         .r = {.records = "1g@13s9"}},
+          "touch 1");
 }
 
 static void an_old_message_under_a_new_uid_is_no_delivery(void **state)
@@ -859,6 +881,7 @@ int main(void)
         cmocka_unit_test(what_a_third_node_had_and_purged_it_expunged),
         cmocka_unit_test(without_evidence_nothing_was_expunged),
         cmocka_unit_test(what_may_have_moved_is_not_taken_for_a_delivery),
+        cmocka_unit_test(one_append_that_merges_brought_to_both_is_one_message),
         cmocka_unit_test(what_lives_at_both_ends_by_one_way_is_not_expunged_by_another),
         cmocka_unit_test(what_cannot_be_followed_is_left_alone),
         cmocka_unit_test(what_died_before_another_was_buried_there_is_dead),

@@ -104,7 +104,7 @@ int listing_read(struct tx *tx, uint64_t id, struct listing *listing)
         return rc;
     }
     int rc = header_get(tx_db(tx), id, &header);
-    listing->there = rc == ERR_OK && header.facts.uidvalidity;
+    listing->there = rc == ERR_OK && header.facts.uidvalidity && header.facts.state != MAILBOX_NONE;
     if (rc || !listing->there)
         return rc == ERR_END ? ERR_OK : rc;
     rc = seen_get(tx_db(tx), id, bytes_text("bob"), &bob, &version);

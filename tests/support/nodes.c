@@ -114,6 +114,12 @@ static int ask_directly(void *context, struct bytes question, struct buf *out)
     return answer(context, question, out);
 }
 
+static unsigned hurt_box(const struct nodes *nodes, unsigned node)
+{
+    const struct oracle_node *here = &nodes->oracle.nodes[node];
+    return here->loss_count ? here->losses[0].box : 0;
+}
+
 /* How the two relate, for the oracle: what is known decides how much a merge can promise. */
 static void relate(struct nodes *nodes, struct oracle_pass *pass)
 {
@@ -133,6 +139,9 @@ static void relate(struct nodes *nodes, struct oracle_pass *pass)
     bool third = nodes->count > 2 || nodes->forced[pass->master] || nodes->forced[pass->replica];
     pass->unsure =
         !fork.base_known || third || nodes->stale[pass->master] || nodes->stale[pass->replica];
+    pass->crossed = fork.bases.master_merged && fork.bases.replica_merged;
+    pass->hurt_master = hurt_box(nodes, pass->master);
+    pass->hurt_replica = hurt_box(nodes, pass->replica);
     pass->lenient = nodes->restored || nodes->harmed || nodes->dropped;
     pass->reaches = fork.base_known && mine.base.modseq <= fork.bases.master &&
                     theirs.base.modseq <= fork.bases.replica && !nodes->forced[pass->master] &&

@@ -17,9 +17,12 @@ static void show(const struct oracle *oracle, unsigned node, unsigned at)
     const struct listing *now = &oracle->nodes[node].sights[at].now;
     if (!now->there)
         return;
-    printf("node %u box %u: state %d, UIDVALIDITY %u, UIDNEXT %u, HIGHESTMODSEQ %" PRIu64
+    char name[NAME_TEXT_SIZE];
+    struct owner owner = {.user = "owner"};
+    name_print(&now->facts.name, &owner, name);
+    printf("node %u box %u, %s: state %d, UIDVALIDITY %u, UIDNEXT %u, HIGHESTMODSEQ %" PRIu64
            ", forgotten %" PRIu64 ", %zu records\n",
-           node, at, (int)now->facts.state, now->facts.uidvalidity, now->facts.uidnext,
+           node, at, name, (int)now->facts.state, now->facts.uidvalidity, now->facts.uidnext,
            now->facts.highestmodseq, now->forgotten, now->count);
     for (size_t i = 0; i < now->count && now->count <= SHOWN_MOST; i++)
         printf("  %u%s: message %" PRIu64 ", flags 0x%x, modseq %" PRIu64 ", successor %u\n",
@@ -387,6 +390,22 @@ static bool is_expunged(const struct merging *work, uint32_t i)
     return work->at_master[i].expunged || work->at_replica[i].expunged;
 }
 
+/* Expunged and purged at an end that is damaged, which cannot tell the one from the other. */
+static bool may_return(const struct merging *work, uint32_t i)
+{
+    const struct standing *ends[] = {work->at_master, work->at_replica};
+    const struct listing *lists[] = {work->master, work->replica};
+    const unsigned hurt[] = {work->pass->hurt_master, work->pass->hurt_replica};
+    for (unsigned end = 0; end < 2; end++) {
+        bool traced = false;
+        for (size_t k = 0; k < lists[end]->count; k++)
+            traced |= shown(work->box, &lists[end]->items[k]) == i;
+        if (hurt[end] == work->at && ends[end][i].expunged && !ends[1 - end][i].expunged && !traced)
+            return true;
+    }
+    return false;
+}
+
 /* Messages with one content: how many there may be. */
 struct tally {
     unsigned common;
@@ -395,6 +414,7 @@ struct tally {
     unsigned gone_master; /* made at one end and expunged there */
     unsigned gone_replica;
     unsigned gone;
+    unsigned may_return; /* of those that are gone */
     unsigned now;
 };
 
@@ -413,6 +433,7 @@ static struct tally count(const struct merging *work, const struct guid *guid)
         tally.gone_master += m && !r && gone;
         tally.gone_replica += !m && r && gone;
         tally.gone += gone;
+        tally.may_return += may_return(work, i);
     }
     for (size_t i = 0; i < work->now->count; i++)
         tally.now += work->now->items[i].live && guid_equal(&work->now->items[i].guid, guid);
@@ -435,6 +456,7 @@ static void check_count(const struct merging *work, const struct guid *guid, uin
     unsigned least = most - (twins < fewer ? twins : fewer);
     if (work->pass->discard)
         least = 0;
+    most += tally.may_return;
     if (work->pass->unsure || work->pass->discard)
         most = tally.common + tally.only_master + tally.only_replica + tally.gone;
     REQUIRE(work->oracle, tally.now >= least && tally.now <= most,
@@ -488,8 +510,8 @@ static void check_flags(const struct merging *work, uint32_t i)
     const struct standing *at_r = &work->at_replica[i];
     uint32_t flags = m ? m->flags : 0;
     uint32_t checked = 2 * LISTING_BOB - 1;
-    if (!now || work->pass->lenient || lost_its_trace(work, m, r) || (!m && !r) ||
-        ((!m || !r) && may_have_twin(work, i)))
+    if (!now || work->pass->lenient || work->pass->crossed || lost_its_trace(work, m, r) ||
+        (!m && !r) || ((!m || !r) && may_have_twin(work, i)))
         return;
     if (at_m->appended && at_r->appended && m && r) {
         uint32_t theirs = at_r->mask & ~at_m->mask;
@@ -510,6 +532,16 @@ static void check_flags(const struct merging *work, uint32_t i)
             "0x%x; 0x%x at the replica, changed 0x%x)",
             work->at, now->uid, now->message, now->flags, flags, m ? m->flags : 0, at_m->mask,
             r ? r->flags : 0, at_r->mask);
+}
+
+/* Where a merge may leave flags as a third node had them, that is a change of the merge's own. */
+static void note_flags(const struct merging *work, uint32_t i)
+{
+    const struct item *m = find_item(work->box, work->master, i);
+    const struct item *r = find_item(work->box, work->replica, i);
+    const struct item *now = find_item(work->box, work->now, i);
+    if (now && m && r && work->pass->crossed && m->flags != r->flags)
+        learn(work->known, happen(work->box, EVENT_FLAGS, i, m->flags ^ r->flags));
 }
 
 static void check_meta(const struct merging *work)
@@ -595,7 +627,8 @@ static void settle_differences(struct merging *work)
             twin |= k != i && guid_equal(&box->messages[k].guid, &box->messages[i].guid);
         if (alive && !here && (twin || work->pass->discard))
             learn(work->known, happen(box, EVENT_EXPUNGE, i, 0));
-        if (here && is_expunged(work, i) && (work->pass->unsure || work->pass->discard || twin))
+        if (here && is_expunged(work, i) &&
+            (work->pass->unsure || work->pass->discard || twin || may_return(work, i)))
             come_back(box, work->known, i);
     }
 }
@@ -619,6 +652,8 @@ static void check_merge(struct merging *work)
         if (work->at_replica[i].appended && !work->at_master[i].appended && root(box, i) == i &&
             !is_expunged(work, i) && !find_item(box, work->now, i))
             find_same(work, i);
+    for (uint32_t i = 0; i < messages; i++)
+        note_flags(work, i);
     settle_differences(work);
     free(work->at_master);
     free(work->at_replica);
@@ -660,6 +695,16 @@ static void check_absorbed(struct oracle *oracle, unsigned at, const struct list
             come_back(box, known, message);
     }
     free(all);
+    uint32_t metas = 0;
+    for (unsigned key = 0; key < LISTING_METAS; key++) {
+        uint64_t value = now->metas[key];
+        REQUIRE(oracle, value == before->metas[key] || value == there->metas[key],
+                "box %u: value /%u is %" PRIu64 ", which neither of two mailboxes had", at, key,
+                value);
+        metas |= (uint32_t)(value != before->metas[key]) << key;
+    }
+    if (metas)
+        learn(known, happen(box, EVENT_META, NO_MESSAGE, metas));
 }
 
 /* --- looking --- */
@@ -850,6 +895,20 @@ static void fill_in_losses(struct oracle *oracle, unsigned node, unsigned at)
     free(all);
 }
 
+/* What the master purged is purged here first, and follows afterwards. */
+static void follow_purge(struct oracle *oracle, const struct oracle_pass *pass, unsigned at,
+                         const struct listing *before)
+{
+    const struct oracle_box *box = &oracle->boxes[at];
+    struct knowledge *known = &oracle->nodes[pass->replica].sights[at].knowledge;
+    const struct knowledge *master = &oracle->nodes[pass->master].sights[at].knowledge;
+    REQUIRE(oracle,
+            pass->discard || before->facts.state != MAILBOX_LIVE ||
+                !find_news(box, before, known, master).shows,
+            "box %u: it is purged, although it had something to show", at);
+    assign(known, master);
+}
+
 static void judge(struct oracle *oracle, struct look *look, enum cause cause,
                   const struct oracle_pass *pass, unsigned at)
 {
@@ -876,6 +935,8 @@ static void judge(struct oracle *oracle, struct look *look, enum cause cause,
                  oracle->nodes[pass->master].sights[at].now.facts.state != MAILBOX_LIVE;
     if (cause != CAUSE_RESTORE && !dying)
         check_client(oracle, look->node, at, &look->before[at], &sight->now);
+    if (dying && !merged && sight->now.facts.state == MAILBOX_PURGED)
+        follow_purge(oracle, pass, at, &look->before[at]);
     check_messages(oracle, look->node, at);
 }
 

@@ -111,6 +111,11 @@ struct oracle_pass {
     bool unsure;  /* where the two parted is not known: an expunged message may come back */
     bool lenient; /* commits or records were lost: a flag may be, too, but no message */
     bool reaches; /* journals reach back to there: flags are merged one by one */
+    bool crossed; /* both have taken in a third: flags may be those that it set (docs/MERGE.md) */
+    /* Mailboxes in which a record was lost by damage there; 0: none. What was expunged and purged
+     * there since the two parted may come back with it. */
+    unsigned hurt_master;
+    unsigned hurt_replica;
 };
 
 void oracle_begin(struct oracle *oracle);
