@@ -223,7 +223,8 @@ static int settle_damage(struct merging *work)
 {
     struct header counted;
     struct header *header = &work->box->header;
-    if (!work->look->exists || work->look->sound)
+    bool whole = !work->look->exists || work->look->sound;
+    if (whole && !work->healed.count)
         return ERR_OK;
     int rc = count_mailbox(work->tx->db, header, &counted);
     if (rc)

@@ -101,12 +101,11 @@ static bool by_f_dead_at_other(const struct merge *merge, const struct pair *pai
             rules_dead_on_evidence(merge, OTHER(end), pair));
 }
 
-/* What row 2 has left. */
+/* What row 2 has left; but a mailbox that is made here by the merge has lost nothing. */
 static bool by_f_lost_at_other(const struct merge *merge, const struct pair *pair)
 {
-    (void)merge;
     int end = sole(pair);
-    return end != ENDS && pair->side[end].known;
+    return end != ENDS && pair->side[end].known && pair->uid < merge->ends[OTHER(end)]->uidnext;
 }
 
 /* ---- After F: rows 3, 4 and 6 to 9. Each is what those before it have left ---- */

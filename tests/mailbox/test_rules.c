@@ -643,6 +643,13 @@ static void what_may_have_moved_is_not_taken_for_a_delivery(void **state)
           "add 7k; renumber 9k<6; expunge 6>9");
 }
 
+/* It was merged with another of its name before, say, and the merge makes it anew. */
+static void a_mailbox_that_the_master_never_had_has_lost_nothing(void **state)
+{
+    (void)state;
+    check((struct scene){.m = {.records = "", .next = 1}, .r = {.records = "1g@5"}}, "add 1g");
+}
+
 /* Two masters took in a third node's branch, each for itself, and purged what tells of it. */
 static void one_append_that_merges_brought_to_both_is_one_message(void **state)
 {
@@ -881,6 +888,7 @@ int main(void)
         cmocka_unit_test(what_a_third_node_had_and_purged_it_expunged),
         cmocka_unit_test(without_evidence_nothing_was_expunged),
         cmocka_unit_test(what_may_have_moved_is_not_taken_for_a_delivery),
+        cmocka_unit_test(a_mailbox_that_the_master_never_had_has_lost_nothing),
         cmocka_unit_test(one_append_that_merges_brought_to_both_is_one_message),
         cmocka_unit_test(what_lives_at_both_ends_by_one_way_is_not_expunged_by_another),
         cmocka_unit_test(what_cannot_be_followed_is_left_alone),
