@@ -20,13 +20,12 @@ static const char *store_of(const struct peer *peer)
     return store_path(peer->station->store);
 }
 
-static void start(struct peer *peer, const struct repairer_work *work)
+static void keep_result(struct peer *peer, int rc)
 {
-    peer->working = true;
-    peer->agent->repairs++;
-    int rc = repairer_start(&peer->agent->loop, work, peer, &peer->repairer);
-    if (rc)
-        work->done(peer, rc);
+    if (peer->is_source)
+        source_job_result(&peer->source_job, rc);
+    else
+        sink_job_result(&peer->sink_job, rc);
 }
 
 static void end(struct peer *peer)
@@ -34,6 +33,38 @@ static void end(struct peer *peer)
     peer->repairer = NULL;
     peer->working = false;
     peer->agent->repairs--;
+    peer->repaired(peer);
+}
+
+static void done(void *context, int rc)
+{
+    keep_result(context, rc);
+    end(context);
+}
+
+static void do_nothing(uv_work_t *request)
+{
+    (void)request;
+}
+
+static void not_started(uv_work_t *request, int status)
+{
+    (void)status;
+    end(request->data);
+}
+
+/* What cannot be started ends by way of the loop, too: the state machine that asks for it is not to
+ * be called before it goes on. */
+static void start(struct peer *peer, const struct repairer_work *work)
+{
+    peer->working = true;
+    peer->agent->repairs++;
+    int rc = repairer_start(&peer->agent->loop, work, peer, &peer->repairer);
+    if (rc == ERR_OK)
+        return;
+    keep_result(peer, rc);
+    peer->work.data = peer;
+    uv_queue_work(&peer->agent->loop, &peer->work, do_nothing, not_started);
 }
 
 static void log_taken(const struct peer *peer, const struct plan *plan)
@@ -65,17 +96,9 @@ static void ask_follower(void *context, struct bytes question)
     source_ask(&peer->source, question, agent_now(peer->agent));
 }
 
-static void taken(void *context, int rc)
-{
-    struct peer *peer = context;
-    end(peer);
-    source_job_result(&peer->source_job, rc);
-    peer->repaired(peer);
-}
-
 void peer_take_in(struct peer *peer)
 {
-    static const struct repairer_work work = {run_take_in, ask_follower, taken};
+    static const struct repairer_work work = {run_take_in, ask_follower, done};
     start(peer, &work);
 }
 
@@ -98,7 +121,7 @@ static int run_heal(void *context, const struct asker *asker)
 
 void peer_heal(struct peer *peer)
 {
-    static const struct repairer_work work = {run_heal, ask_follower, taken};
+    static const struct repairer_work work = {run_heal, ask_follower, done};
     start(peer, &work);
 }
 
@@ -141,17 +164,9 @@ static void ask_upstream(void *context, struct bytes question)
     sink_ask(&peer->sink, question, agent_now(peer->agent));
 }
 
-static void equalised(void *context, int rc)
-{
-    struct peer *peer = context;
-    end(peer);
-    sink_job_result(&peer->sink_job, rc);
-    peer->repaired(peer);
-}
-
 void peer_equalise(struct peer *peer)
 {
-    static const struct repairer_work follow = {run_equalise, ask_upstream, equalised};
-    static const struct repairer_work once = {run_once, ask_upstream, equalised};
+    static const struct repairer_work follow = {run_equalise, ask_upstream, done};
+    static const struct repairer_work once = {run_once, ask_upstream, done};
     start(peer, peer->station->once ? &once : &follow);
 }

@@ -1,21 +1,9 @@
 #!/bin/bash
 # Every command of shiplog: what it prints, its exit codes, and that what is refused says why in one line and changes nothing.
 set -euo pipefail
-bin=$SHIPLOG_BIN
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-unset SHIPLOG_STORE
-export TZ=UTC
-S=("$bin/shiplog" -s "$work/store")
-out=$work/out err=$work/err
+# shellcheck source-path=SCRIPTDIR source=commands.bash
+. "$SHIPLOG_SOURCE/tests/e2e/commands.bash"
 TAB=$'\t'
-
-die() {
-    printf '%s\n' "$*" >&2
-    printf -- '--- stdout\n%s\n--- stderr\n%s\n' "$(cat "$out")" "$(cat "$err")" >&2
-    exit 1
-}
 
 # run CODE COMMAND…: runs it with its output in $out and $err.
 run() {

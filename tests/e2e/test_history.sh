@@ -1,20 +1,8 @@
 #!/bin/bash
 # Looking back, comparing and restoring, as a user meets them: diff, restore, --at across renames, deletions and expiry.
 set -euo pipefail
-bin=$SHIPLOG_BIN
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-unset SHIPLOG_STORE
-export TZ=UTC
-S=("$bin/shiplog" -s "$work/store")
-out=$work/out err=$work/err
-
-die() {
-    printf '%s\n' "$*" >&2
-    printf -- '--- stdout\n%s\n--- stderr\n%s\n' "$(cat "$out")" "$(cat "$err")" >&2
-    exit 1
-}
+# shellcheck source-path=SCRIPTDIR source=commands.bash
+. "$SHIPLOG_SOURCE/tests/e2e/commands.bash"
 
 # run CODE WORD…: a command of the store, with its output in $out and $err.
 run() {

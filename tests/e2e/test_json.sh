@@ -1,17 +1,10 @@
 #!/bin/bash
 # The names of what --json prints, command by command, and text with bytes in it that would break a line.
 set -euo pipefail
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export TZ=UTC
-S=("$SHIPLOG_BIN/shiplog" -s "$work/store" --json)
+# shellcheck source-path=SCRIPTDIR source=commands.bash
+. "$SHIPLOG_SOURCE/tests/e2e/commands.bash"
+S+=(--json)
 TAB=$'\t'
-
-die() {
-    printf '%s\n' "$*" >&2
-    exit 1
-}
 
 # names WANT WORD…: the names in the first object that is printed, in their order, those of objects within it too, each with what it is:
 # n a number, s a string, b a boolean, a an array, o an object, - null.
