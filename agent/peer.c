@@ -428,7 +428,8 @@ int peer_dial(struct station *station, struct peer **out)
 {
     struct receiver *receiver;
     *out = NULL;
-    int rc = receiver_open(station->store, station->upstream.follow, &receiver);
+    int rc = receiver_open(station->store, station->upstream.follow, station->upstream.duty.master,
+                           &receiver);
     if (rc)
         return rc;
     struct peer *peer = peer_new(station->agent, false, station->follow_fd >= 0);

@@ -46,6 +46,7 @@ struct receiver {
     struct store *store;
     char master[PEER_MAX_SIZE + 1];
     char former[PEER_MAX_SIZE + 1]; /* whom the store names as its master, as far as is known */
+    bool former_known;
     uint64_t store_id;
     struct position position;
     struct position acknowledged; /* up to here all mailboxes are followed */
@@ -70,7 +71,8 @@ struct receiver {
     struct change change;
 };
 
-int receiver_open(struct store *store, const char *master, struct receiver **out)
+int receiver_open(struct store *store, const char *master, const char *former,
+                  struct receiver **out)
 {
     struct receiver *receiver = calloc(1, sizeof *receiver);
     *out = receiver;
@@ -78,6 +80,8 @@ int receiver_open(struct store *store, const char *master, struct receiver **out
         return fail(ERR_NOMEM, "out of memory");
     receiver->store = store;
     snprintf(receiver->master, sizeof receiver->master, "%s", master);
+    receiver->former_known = former != NULL;
+    snprintf(receiver->former, sizeof receiver->former, "%s", former ? former : "");
     return ERR_OK;
 }
 
@@ -129,7 +133,9 @@ static int greet(struct tx *tx, void *arg)
                                   .master = node->role == ROLE_MASTER,
                                   .epoch = node->epoch,
                                   .digest = node_digest(node)};
-    snprintf(work->receiver->former, sizeof work->receiver->former, "%s", node->master);
+    if (!work->receiver->former_known)
+        snprintf(work->receiver->former, sizeof work->receiver->former, "%s", node->master);
+    work->receiver->former_known = true;
     int rc = count_stops(tx, work->receiver);
     work->hello->repairing = work->receiver->repairing;
     return rc;

@@ -12,8 +12,11 @@
 
 struct receiver;
 
-/* `master`: whom the store names as its master from then on; copied. */
-int receiver_open(struct store *store, const char *master, struct receiver **receiver);
+/* `master`: whom the store names as its master from then on. `former`: whom it named when `master`
+ * was chosen; who is named instead by now was named by an operator, and stays. NULL: whom it names
+ * when this node greets. Copied. */
+int receiver_open(struct store *store, const char *master, const char *former,
+                  struct receiver **receiver);
 void receiver_close(struct receiver *receiver); /* NULL is fine */
 /* This node's greeting, without its name. */
 int receiver_hello(struct receiver *receiver, struct hello *hello);

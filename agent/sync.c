@@ -285,7 +285,7 @@ static int follow(struct end *master, struct end *replica)
     struct tail tail = {.sync = sync};
     struct hello hello;
     struct verdict verdict;
-    int rc = receiver_open(replica->store, sync->master_name, &tail.receiver);
+    int rc = receiver_open(replica->store, sync->master_name, NULL, &tail.receiver);
     if (rc == ERR_OK)
         rc = receiver_hello(tail.receiver, &hello);
     if (rc == ERR_OK)

@@ -58,7 +58,7 @@ static int set_up(void **state)
     ends->master = make_store(ends, "a", ROLE_MASTER);
     ends->replica = make_store(ends, "b", ROLE_REPLICA);
     assert_int_equal(store_commit(ends->master, do_create, NULL, NULL), ERR_OK);
-    assert_int_equal(receiver_open(ends->replica, "there", &ends->receiver), ERR_OK);
+    assert_int_equal(receiver_open(ends->replica, "there", NULL, &ends->receiver), ERR_OK);
     assert_int_equal(receiver_hello(ends->receiver, &hello), ERR_OK);
     feeder_check(ends->master, &hello, (struct tried){0}, &verdict);
     assert_int_equal(verdict.judgement, JUDGE_WELCOME);

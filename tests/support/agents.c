@@ -545,7 +545,8 @@ static void dial(struct site *site)
     struct receiver *receiver;
     if (site->sink || !site->upstream.follow[0])
         return;
-    MUST(site, receiver_open(site->store, site->upstream.follow, &receiver));
+    MUST(site,
+         receiver_open(site->store, site->upstream.follow, site->upstream.duty.master, &receiver));
     site->sink = add_line(site, false);
     site->sink->sink_job.receiver = receiver;
     site->dials++;
