@@ -93,9 +93,9 @@ int seeds_run(const struct seed_test *test, int argc, char **argv)
     const char *only = getenv("SEED");
     const char *number = getenv("SEEDS");
     const char *first = getenv("FIRST");
-    const char *given = argc > 1 ? argv[1] : only ? only : first ? first : "1";
+    const char *given = argc > 1 ? argv[1] : only ? only : first ? first : test->drawn ? NULL : "1";
     char *arguments[] = {argv[0], (char *)(uintptr_t)given};
-    uint64_t seed = scratch_seed(2, arguments);
+    uint64_t seed = scratch_seed(given ? 2 : 1, arguments);
     unsigned most = number ? (unsigned)strtoul(number, NULL, 10) : 0;
     struct timespec begun, now;
     clock_gettime(CLOCK_MONOTONIC, &begun);

@@ -16,11 +16,12 @@ struct seed_run {
 struct seed_test {
     const char *name;
     unsigned steps;
+    bool drawn; /* the first seed is drawn, where none is named; else it is 1 */
     /* Ends the process with 0, or with another status when a promise was broken. */
     void (*run)(const struct seed_run *run);
 };
 
-/* SEED=n in the environment, or the first argument: only that one. Else those from FIRST=n (1) on,
+/* SEED=n in the environment, or the first argument: only that one. Else those from FIRST=n on,
  * as many as the time allows (scratch_seconds()), but at least one; SEEDS=n: that many, whatever
  * the time. Returns the exit status. */
 int seeds_run(const struct seed_test *test, int argc, char **argv);
