@@ -14,8 +14,8 @@ append() {
     on "$1" append INBOX "message.$2" >/dev/null || die "append to $1"
 }
 
-# begin N: A with N messages, and B, its copy.
-begin() {
+# two N: A with N messages, and B, its copy.
+two() {
     rm -rf A B C ./*.log message.*
     on A init && on A create INBOX
     for ((n = 1; n <= $1; n++)); do append A "$n"; done
@@ -74,7 +74,7 @@ address() { sed 's/^listening //' "$1.out"; }
 follow() { start "$1" --follow "$(address A)"; }
 
 echo "- sync"
-begin 3
+two 3
 on A digest >before
 garble A 2
 garble A 3
@@ -88,7 +88,7 @@ on A digest | cmp - before || die "a change was made"
 sound A B
 
 echo "- sync, lost at both ends: said, and no obstacle"
-begin 3
+two 3
 for node in A B; do
     garble "$node" 2
     mend "$node"
@@ -105,7 +105,7 @@ done
 reads B 4 || die "mail does not flow"
 
 echo "- a third node has it"
-begin 2
+two 2
 on A copy C >/dev/null
 for node in A B; do
     garble "$node" 2
@@ -118,7 +118,7 @@ for node in A B C; do reads "$node" 2 || die "$node has not got it back"; done
 sound A B C
 
 echo "- a replica made without it gets it when the master has it again"
-begin 2
+two 2
 garble A 2
 mend A
 on C init --replica
@@ -130,7 +130,7 @@ reads C 2 || die "it did not come"
 sound A B C
 
 echo "- agents: lost before the follower comes"
-begin 3
+two 3
 on A digest >before
 garble A 2
 garble A 3
@@ -174,7 +174,7 @@ stop A
 sound A B
 
 echo "- agents, lost at both ends: said once, and mail goes on"
-begin 3
+two 3
 for node in A B; do
     garble "$node" 2
     mend "$node"
