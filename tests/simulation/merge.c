@@ -108,6 +108,6 @@ static void run(const struct seed_run *run)
 
 int main(int argc, char **argv)
 {
-    const struct seed_test test = {.name = "merge", .steps = STEPS, .drawn = true, .run = run};
+    const struct seed_test test = {.name = "merge", .steps = STEPS, .run = run};
     return seeds_run(&test, argc, argv);
 }

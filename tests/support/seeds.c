@@ -14,6 +14,7 @@
 #define RUN_SECONDS 60u      /* of one run: then it hangs */
 #define WORD 256u            /* of what a run says */
 #define WORD_TEXT "255"
+#define SEARCH_SECONDS 60 /* time from which on a run is a search */
 
 static bool run_apart(const struct seed_test *test, const struct seed_run *run, FILE *output)
 {
@@ -93,7 +94,8 @@ int seeds_run(const struct seed_test *test, int argc, char **argv)
     const char *only = getenv("SEED");
     const char *number = getenv("SEEDS");
     const char *first = getenv("FIRST");
-    const char *given = argc > 1 ? argv[1] : only ? only : first ? first : test->drawn ? NULL : "1";
+    const char *begin = first ? first : scratch_seconds() < SEARCH_SECONDS ? "1" : NULL;
+    const char *given = argc > 1 ? argv[1] : only ? only : begin;
     char *arguments[] = {argv[0], (char *)(uintptr_t)given};
     uint64_t seed = scratch_seed(given ? 2 : 1, arguments);
     unsigned most = number ? (unsigned)strtoul(number, NULL, 10) : 0;

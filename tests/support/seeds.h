@@ -16,14 +16,15 @@ struct seed_run {
 struct seed_test {
     const char *name;
     unsigned steps;
-    bool drawn; /* the first seed is drawn, where none is named; else it is 1 */
     /* Ends the process with 0, or with another status when a promise was broken. */
     void (*run)(const struct seed_run *run);
 };
 
 /* SEED=n in the environment, or the first argument: only that one. Else those from FIRST=n on,
  * as many as the time allows (scratch_seconds()), but at least one; SEEDS=n: that many, whatever
- * the time. Returns the exit status. */
+ * the time. Where none is named, a run of a minute or more is a search and draws its first seed; a
+ * shorter one is a gate, which begins at 1: what it says of a change is then due to the change.
+ * Returns the exit status. */
 int seeds_run(const struct seed_test *test, int argc, char **argv);
 
 /* Tells what a run does, if it is to. */
