@@ -4,7 +4,9 @@
  * usage: latency SHIPLOGD DIRECTORY [COMMITS]
  * Two agents run; one commit after another is made at the master, and the replica's store is looked
  * at whenever its file is written, until it has it. Nothing spins: the agents need the processors.
- * "Bare" puts one row of an entry's size and one of a record's and commits, in turn with these.
+ * "Bare" puts one row of an entry's size and one of a record's and commits, in turn with these. The
+ * least that a replica can take is told, too: a bare commit, a word to another process through a
+ * socket, and a bare commit there.
  */
 #include "base/err.h"
 #include "bench/bench.h"
@@ -15,6 +17,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -143,6 +146,37 @@ static MDB_env *bare_open(const char *path, MDB_dbi *table)
     return env;
 }
 
+/* Another process, which makes a bare commit whenever it is told to, and says when it is done. */
+static pid_t start_relay(const char *path, int *to)
+{
+    int ends[2];
+    unsigned count;
+    bench_require(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), "socketpair", "failed");
+    pid_t pid = fork();
+    *to = ends[0];
+    if (pid) {
+        close(ends[1]);
+        return pid;
+    }
+    MDB_dbi table;
+    MDB_env *env = bare_open(path, &table);
+    close(ends[0]);
+    while (read(ends[1], &count, sizeof count) == sizeof count) {
+        bare_commit(env, table, count);
+        if (write(ends[1], &count, sizeof count) != sizeof count)
+            break;
+    }
+    mdb_env_close(env);
+    _exit(0);
+}
+
+static void relay(int to, unsigned count)
+{
+    bool done = write(to, &count, sizeof count) == sizeof count &&
+                read(to, &count, sizeof count) == sizeof count;
+    bench_require(!done, "relay", "failed");
+}
+
 static void report(const char *what, double *times, double *bare, size_t count)
 {
     double t50 = bench_quantile(times, count, 0.5), b50 = bench_quantile(bare, count, 0.5);
@@ -152,14 +186,15 @@ static void report(const char *what, double *times, double *bare, size_t count)
 }
 
 static void measure(struct store *master, struct watched *replica, MDB_env *env, MDB_dbi table,
-                    size_t count)
+                    int to, size_t count)
 {
     struct work work = {0};
     struct position position;
     double *here = calloc(count, sizeof *here);
     double *there = calloc(count, sizeof *there);
     double *bare = calloc(count, sizeof *bare);
-    bench_require(!here || !there || !bare, "memory", "short");
+    double *two = calloc(count, sizeof *two);
+    bench_require(!here || !there || !bare || !two, "memory", "short");
     for (size_t i = 0; i < count; i++) {
         work.count = (unsigned)i + 1;
         double begun = bench_now();
@@ -171,25 +206,31 @@ static void measure(struct store *master, struct watched *replica, MDB_env *env,
         bare[i] = bench_now() - arrived;
         here[i] = committed - begun;
         there[i] = arrived - begun;
+        begun = bench_now();
+        bare_commit(env, table, work.count);
+        relay(to, work.count);
+        two[i] = bench_now() - begun;
     }
     printf("%zu commits, a bare one: median %.3f ms\n", count,
            bench_quantile(bare, count, 0.5) * 1e3);
     report("durable at the master", here, bare, count);
     report("durable at the replica", there, bare, count);
+    report("bare, in one process and then in another", two, bare, count);
     free(here);
     free(there);
     free(bare);
+    free(two);
 }
 
 int main(int argc, char **argv)
 {
-    char a[1024], b[1024], c[1024], line[256];
+    char a[1024], b[1024], c[1024], d[1024], line[256];
     size_t count = argc > 3 ? strtoul(argv[3], NULL, 10) : 1000;
     struct store *master;
     struct owner owner = {.user = "owner"};
     struct work work = {0};
     MDB_dbi table;
-    int out_a, out_b;
+    int out_a, out_b, to;
     if (argc < 3 || count == 0) {
         fputs("usage: latency SHIPLOGD DIRECTORY [COMMITS]\n", stderr);
         return 2;
@@ -198,8 +239,10 @@ int main(int argc, char **argv)
     snprintf(a, sizeof a, "%s/a", argv[2]);
     snprintf(b, sizeof b, "%s/b", argv[2]);
     snprintf(c, sizeof c, "%s/bare", argv[2]);
+    snprintf(d, sizeof d, "%s/relay", argv[2]);
     bench_require(store_init(a, ROLE_MASTER, NULL, NULL), "init", err_message());
     bench_require(store_init(b, ROLE_REPLICA, NULL, NULL), "init", err_message());
+    pid_t third = start_relay(d, &to);
     pid_t first = start(argv[1], a, "--listen", "127.0.0.1:0", &out_a);
     read_line(out_a, line, sizeof line);
     pid_t second = start(argv[1], b, "--follow", line + strlen("listening "), &out_b);
@@ -210,14 +253,16 @@ int main(int argc, char **argv)
     bench_require(store_commit(master, create, &work, NULL), "create", err_message());
     wait_for(&replica, 2);
     MDB_env *env = bare_open(c, &table);
-    measure(master, &replica, env, table, count);
+    measure(master, &replica, env, table, to, count);
     mdb_env_close(env);
     store_close(master);
     store_close(replica.store);
     close(replica.events);
+    close(to);
     kill(first, SIGTERM);
     kill(second, SIGTERM);
     waitpid(first, NULL, 0);
     waitpid(second, NULL, 0);
+    waitpid(third, NULL, 0);
     return 0;
 }
