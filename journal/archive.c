@@ -436,14 +436,14 @@ static int choose_run(struct archive *archive, size_t all, uint64_t forgotten)
     for (; first && (next = next_of_run(archive->run, all, at)); at = next->base)
         run[--first] = *next;
     archive->gap[0] = '\0';
-    for (size_t i = all; at > forgotten && i > 0 && !archive->gap[0]; i--) {
-        uint64_t last = archive->run[i - 1].last;
-        if (last < at)
-            snprintf(archive->gap, sizeof archive->gap,
-                     ARCHIVE_DIRECTORY "/ lacks the entries behind %llu up to %llu",
-                     (unsigned long long)(last > forgotten ? last : forgotten),
-                     (unsigned long long)at);
-    }
+    uint64_t behind = forgotten;
+    for (size_t i = 0; i < all; i++)
+        if (archive->run[i].last < at && archive->run[i].last > behind)
+            behind = archive->run[i].last;
+    if (at > behind)
+        snprintf(archive->gap, sizeof archive->gap,
+                 ARCHIVE_DIRECTORY "/ lacks the entries behind %llu up to %llu",
+                 (unsigned long long)behind, (unsigned long long)at);
     archive->count = all - first;
     memmove(run, run + first, archive->count * sizeof *run);
     free(archive->run);

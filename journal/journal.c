@@ -324,7 +324,7 @@ int journal_at_time(struct db_txn *txn, int64_t time, uint64_t *modseq)
 int journal_forgotten(struct db_txn *txn, uint64_t *modseq)
 {
     struct bytes value;
-    *modseq = 0;
+    *modseq = UINT64_MAX;
     int rc = db_get(txn, TABLE_STATE, bytes_text(FORGOTTEN_KEY), &value);
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
@@ -342,6 +342,16 @@ int journal_forget(struct db_txn *txn, uint64_t modseq)
     return db_put(txn, TABLE_STATE, bytes_text(FORGOTTEN_KEY), bytes_of(row, sizeof row));
 }
 
+/* From the first trim on it is known what the archive has to have. */
+static int note_trim(struct db_txn *txn, struct position before, struct position base,
+                     bool archived)
+{
+    if (!archived)
+        return journal_forget(txn, base.modseq);
+    int rc = db_get(txn, TABLE_STATE, bytes_text(FORGOTTEN_KEY), NULL);
+    return rc == ERR_END ? journal_forget(txn, before.modseq) : rc;
+}
+
 int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, bool archived,
                  uint64_t *removed)
 {
@@ -357,6 +367,7 @@ int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, bool archive
     rc = journal_round_down(txn, up_to < window.last.modseq ? up_to : window.last.modseq, &rounded);
     if (rc)
         return rc;
+    struct position before = window.base;
     rc = db_cursor_open(txn, TABLE_JOURNAL, &cursor);
     if (rc)
         return rc;
@@ -380,7 +391,7 @@ int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, bool archive
     db_cursor_close(cursor);
     if ((rc && rc != ERR_END) || !*removed)
         return rc == ERR_END ? ERR_OK : rc;
-    rc = archived ? ERR_OK : journal_forget(txn, window.base.modseq);
+    rc = note_trim(txn, before, window.base, archived);
     return rc ? rc : journal_window_save(txn, &window);
 }
 

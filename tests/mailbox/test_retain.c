@@ -362,6 +362,24 @@ static void says_at(struct place *place, size_t moment, const char *why)
     view_close(view);
 }
 
+/* Whichever it is, and if it is the only one. */
+static void every_missing_file_is_named(void **state)
+{
+    struct place *place = *state;
+    struct retained done;
+    uint64_t wrong;
+    change(place, 30);
+    assert_int_equal(cut_to(place, 20, true, &done), ERR_OK);
+    nothing_is_wrong(place);
+    take_newest_file(place);
+    assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 1);
+    assert_int_equal(cut_to(place, 10, true, &done), ERR_OK);
+    assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 1); /* the oldest */
+    says_at(place, 5, ARCHIVE_DIRECTORY "/ lacks the entries");
+}
+
 /* Archived, thrown away, archived, archived: what was thrown away is not missed, a file is. */
 static void what_was_thrown_away_is_no_missing_file(void **state)
 {
@@ -605,6 +623,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(slots_hold_the_window_up_to_the_bound, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(past_is_read_through_the_archive, open_place, close_place),
+        cmocka_unit_test_setup_teardown(every_missing_file_is_named, open_place, close_place),
         cmocka_unit_test_setup_teardown(what_was_thrown_away_is_no_missing_file, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(check_finds_damage_of_the_archive, open_place, close_place),
