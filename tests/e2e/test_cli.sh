@@ -628,6 +628,7 @@ cmp -s all "$out" || die "log through the archive"
 refused 3 list INBOX --at 5
 files=("$work"/store/archive/*)
 file=${files[0]##*/}
+cp "$work/store/archive/$file" "$work/whole"
 printf 'x' | dd of="$work/store/archive/$file" bs=1 seek=120 conv=notrunc status=none
 run 5 "${S[@]}" log
 [ ! -s "$out" ] || die "damaged, but shown"
@@ -639,8 +640,12 @@ has "^archive/$file$TAB"
 ok log --since "$last"
 ok list INBOX
 rm "$work/store/archive/$file"
-prints '' check
+run 1 "${S[@]}" check
+has "^archive${TAB}archive/ lacks the entries behind [0-9]+ up to [0-9]+$"
 run 3 "${S[@]}" mailboxes --at "$((last - kept))"
+ok list INBOX
+mv "$work/whole" "$work/store/archive/$file"
+prints '' check
 ok journal retain --entries none --bytes none --archive no --slot-bound none
 ok digest
 cp "$out" before
