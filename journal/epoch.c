@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "journal/state_row.h"
 #include "journal/tables.h"
 
 #define KEY_SIZE 12u
@@ -9,7 +10,6 @@
 #define MARK_KEY_SIZE 28u
 #define MARK_ROW_SIZE 20u /* with the CRC-32 */
 #define MET_KEY "met"
-#define MET_SIZE 8u /* with its CRC-32 */
 
 int epoch_compare(struct epoch_id a, struct epoch_id b)
 {
@@ -115,27 +115,22 @@ int epoch_body_decode(struct bytes from, struct epoch_body *body)
 
 static int get_met(struct db_txn *txn, uint32_t *number)
 {
-    struct bytes value;
-    int rc = db_get(txn, TABLE_STATE, bytes_text(MET_KEY), &value);
-    *number = 0;
-    if (rc)
-        return rc == ERR_END ? ERR_OK : rc;
-    if (value.size != MET_SIZE || load_u32(value.data + 4) != hash_crc32(value.data, 4))
-        return fail(ERR_CORRUPT, "the number of the epoch that was met: CRC-32 does not match");
-    *number = load_u32(value.data);
-    return ERR_OK;
+    uint8_t row[4];
+    int rc = state_row_get(txn, MET_KEY, row, sizeof row,
+                           "the number of the epoch that was met: CRC-32 does not match");
+    *number = rc ? 0 : load_u32(row);
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
 int epoch_meet(struct db_txn *txn, uint32_t number)
 {
-    uint8_t row[MET_SIZE];
+    uint8_t row[4];
     uint32_t met;
     int rc = get_met(txn, &met);
     if (rc || met >= number)
         return rc;
     save_u32(row, number);
-    save_u32(row + 4, hash_crc32(row, 4));
-    return db_put(txn, TABLE_STATE, bytes_text(MET_KEY), bytes_of(row, sizeof row));
+    return state_row_put(txn, MET_KEY, row, sizeof row);
 }
 
 int epoch_highest(struct db_txn *txn, uint32_t *number)

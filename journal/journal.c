@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "journal/state_row.h"
 #include "journal/tables.h"
 
 #include <stdlib.h>
@@ -323,23 +324,18 @@ int journal_at_time(struct db_txn *txn, int64_t time, uint64_t *modseq)
 
 int journal_forgotten(struct db_txn *txn, uint64_t *modseq)
 {
-    struct bytes value;
-    *modseq = UINT64_MAX;
-    int rc = db_get(txn, TABLE_STATE, bytes_text(FORGOTTEN_KEY), &value);
-    if (rc)
-        return rc == ERR_END ? ERR_OK : rc;
-    if (value.size != 12 || load_u32(value.data + 8) != hash_crc32(value.data, 8))
-        return fail(ERR_CORRUPT, "journal: the row that tells what was thrown away is damaged");
-    *modseq = load_u64(value.data);
-    return ERR_OK;
+    uint8_t row[8];
+    int rc = state_row_get(txn, FORGOTTEN_KEY, row, sizeof row,
+                           "journal: the row that tells what was thrown away is damaged");
+    *modseq = rc ? UINT64_MAX : load_u64(row);
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
 int journal_forget(struct db_txn *txn, uint64_t modseq)
 {
-    uint8_t row[12];
+    uint8_t row[8];
     save_u64(row, modseq);
-    save_u32(row + 8, hash_crc32(row, 8));
-    return db_put(txn, TABLE_STATE, bytes_text(FORGOTTEN_KEY), bytes_of(row, sizeof row));
+    return state_row_put(txn, FORGOTTEN_KEY, row, sizeof row);
 }
 
 /* From the first trim on it is known what the archive has to have. */

@@ -1,11 +1,11 @@
 #include "journal/retention.h"
 
 #include "base/err.h"
-#include "base/hash.h"
 #include "journal/slots.h"
-#include "journal/tables.h"
+#include "journal/state_row.h"
 
 #define RETENTION_KEY "retention"
+#define DAMAGED "journal: the row that tells how much is kept is damaged"
 /* Offsets of the stored form. */
 enum {
     AT_ENTRIES = 0,
@@ -13,29 +13,22 @@ enum {
     AT_AGE = 16,
     AT_SLOT_BOUND = 24,
     AT_ARCHIVE = 32,
-    AT_CRC = 33,
-    ROW_SIZE = 37
+    ROW_SIZE = 33
 };
 
 int retention_load(struct db_txn *txn, struct retention *retention)
 {
-    struct bytes value;
+    uint8_t row[ROW_SIZE];
     *retention = (struct retention){0};
-    int rc = db_get(txn, TABLE_STATE, bytes_text(RETENTION_KEY), &value);
+    int rc = state_row_get(txn, RETENTION_KEY, row, sizeof row, DAMAGED);
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
-    struct reader in = reader_of(value);
-    retention->entries = read_u64(&in);
-    retention->bytes = read_u64(&in);
-    retention->age = (int64_t)read_u64(&in);
-    retention->slot_bound = read_u64(&in);
-    uint8_t archive = read_u8(&in);
-    retention->archive = archive;
-    uint32_t crc = read_u32(&in);
-    if (!reader_done(&in) || crc != hash_crc32(value.data, AT_CRC) || archive > 1 ||
-        retention->age < 0)
-        return fail(ERR_CORRUPT, "journal: the row that tells how much is kept is damaged");
-    return ERR_OK;
+    retention->entries = load_u64(row + AT_ENTRIES);
+    retention->bytes = load_u64(row + AT_BYTES);
+    retention->age = (int64_t)load_u64(row + AT_AGE);
+    retention->slot_bound = load_u64(row + AT_SLOT_BOUND);
+    retention->archive = row[AT_ARCHIVE];
+    return row[AT_ARCHIVE] > 1 || retention->age < 0 ? fail(ERR_CORRUPT, DAMAGED) : ERR_OK;
 }
 
 int retention_save(struct db_txn *txn, const struct retention *retention)
@@ -46,8 +39,7 @@ int retention_save(struct db_txn *txn, const struct retention *retention)
     save_u64(row + AT_AGE, (uint64_t)retention->age);
     save_u64(row + AT_SLOT_BOUND, retention->slot_bound);
     row[AT_ARCHIVE] = retention->archive;
-    save_u32(row + AT_CRC, hash_crc32(row, AT_CRC));
-    return db_put(txn, TABLE_STATE, bytes_text(RETENTION_KEY), bytes_of(row, sizeof row));
+    return state_row_put(txn, RETENTION_KEY, row, sizeof row);
 }
 
 /* The lowest position of a slot that the window still reaches. */
