@@ -27,15 +27,15 @@ static int put(struct tx *tx, void *arg)
     struct batch_of_guids *work = arg;
     work->found = 0;
     for (size_t i = 0; i < work->count; i++) {
-        struct content content;
+        bool lacking;
         if (!work->drafts[i])
             continue;
-        int rc = content_get(tx_db(tx), &work->guids[i], &content);
-        if (rc == ERR_OK && content.references && content.number == 0) {
+        int rc = content_lacks(tx_db(tx), &work->guids[i], &lacking);
+        if (rc == ERR_OK && lacking) {
             rc = draft_adopt(tx_db(tx), work->drafts[i], NULL);
             work->found++;
         }
-        if (rc && rc != ERR_END)
+        if (rc)
             return rc;
     }
     return ERR_OK;

@@ -197,12 +197,9 @@ static int add_arrival(struct receiver *receiver, const struct guid *guid, struc
 static int adopt(struct tx *tx, void *arg)
 {
     struct draft *draft = arg;
-    struct content content;
-    int rc = content_get(tx_db(tx), draft_guid(draft), &content);
-    if (rc)
-        return rc == ERR_END ? ERR_OK : rc;
-    bool missing = content.references && content.number == 0;
-    return missing ? draft_adopt(tx_db(tx), draft, NULL) : ERR_OK;
+    bool lacking;
+    int rc = content_lacks(tx_db(tx), draft_guid(draft), &lacking);
+    return rc || !lacking ? rc : draft_adopt(tx_db(tx), draft, NULL);
 }
 
 /* The incoming content is all here. */
@@ -260,13 +257,13 @@ static int mark_absent(struct tx *tx, void *arg)
 {
     const struct buf *absent = arg;
     for (size_t at = 0; at < absent->size; at += GUID_SIZE) {
-        struct content content;
+        bool lacking;
         struct guid guid;
         memcpy(guid.bytes, absent->data + at, GUID_SIZE);
-        int rc = content_get(tx_db(tx), &guid, &content);
-        if (rc == ERR_OK && content.references && content.number == 0)
+        int rc = content_lacks(tx_db(tx), &guid, &lacking);
+        if (rc == ERR_OK && lacking)
             rc = lacking_mark(tx_db(tx), &guid);
-        if (rc && rc != ERR_END)
+        if (rc)
             return rc;
     }
     return ERR_OK;
@@ -389,11 +386,11 @@ struct looking {
 
 static int note_missing(struct receiver *receiver, struct db_txn *txn, const struct guid *guid)
 {
-    struct content content;
-    int rc = content_get(txn, guid, &content);
+    bool lacking;
+    int rc = content_lacks(txn, guid, &lacking);
     if (rc)
-        return rc == ERR_END ? ERR_OK : rc;
-    if (content.references && content.number == 0)
+        return rc;
+    if (lacking)
         buf_put(&receiver->missed, guid->bytes, GUID_SIZE);
     return receiver->missed.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
 }
@@ -560,7 +557,7 @@ static int look(struct tx *tx, void *arg)
         struct content content;
         bool damaged = content_decode(key, value, &content) != ERR_OK;
         memcpy(receiver->looking.bytes, key.data, key.size < GUID_SIZE ? key.size : GUID_SIZE);
-        if (!damaged && content.references && content.number == 0)
+        if (!damaged && content_is_lacking(&content))
             buf_put(&receiver->missed, content.guid.bytes, GUID_SIZE);
         if (receiver->missed.size == WANT_MAX * GUID_SIZE)
             break;

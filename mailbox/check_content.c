@@ -168,7 +168,7 @@ static int each_mark(struct check *check, struct db_cursor *cursor, struct bytes
     if (rc == ERR_OK) {
         guid_print(&guid, text);
         rc = content_get(check->txn, &guid, &content);
-        if (rc == ERR_CORRUPT || (rc == ERR_OK && content.references && content.number == 0))
+        if (rc == ERR_CORRUPT || (rc == ERR_OK && content_is_lacking(&content)))
             return ERR_OK;
         if (rc && rc != ERR_END)
             return rc;

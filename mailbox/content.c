@@ -101,6 +101,19 @@ int content_find(struct db_txn *txn, const struct guid *guid, struct content *co
     return rc ? rc : ERR_END;
 }
 
+bool content_is_lacking(const struct content *content)
+{
+    return content->references && content->number == 0;
+}
+
+int content_lacks(struct db_txn *txn, const struct guid *guid, bool *lacking)
+{
+    struct content content;
+    int rc = content_get(txn, guid, &content);
+    *lacking = rc == ERR_OK && content_is_lacking(&content);
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 int content_put(struct db_txn *txn, const struct content *content)
 {
     uint8_t out[ROW_SIZE];

@@ -25,6 +25,9 @@ int content_get(struct db_txn *txn, const struct guid *guid,
 /* The same for who is about to tell that it is gone: ERR_END is proved, see db_absent(), and by the
  * rows beside where it would be. */
 int content_find(struct db_txn *txn, const struct guid *guid, struct content *content);
+/* Records refer to it, and it is not here. The second: by GUID, for one that may be unknown. */
+bool content_is_lacking(const struct content *content);
+int content_lacks(struct db_txn *txn, const struct guid *guid, bool *lacking);
 int content_put(struct db_txn *txn, const struct content *content);
 int content_decode(struct bytes key, struct bytes value,
                    struct content *content); /* a row of the table; ERR_CORRUPT */

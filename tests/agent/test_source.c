@@ -192,15 +192,20 @@ static void a_greeting_is_checked_and_answered_by_a_welcome(void **state)
     tear_down(&stage);
 }
 
+static void begin_healing(struct stage *stage)
+{
+    struct verdict verdict = {.judgement = JUDGE_HEAL};
+    give_hello(stage, "rosa");
+    stage->working = false;
+    source_checked(&stage->source, &verdict, stage->now);
+}
+
 static void a_follower_is_asked_once_for_lost_content_before_it_is_welcomed(void **state)
 {
     struct stage stage;
-    struct verdict verdict = {.judgement = JUDGE_HEAL};
     (void)state;
     set_up(&stage);
-    give_hello(&stage, "rosa");
-    stage.working = false;
-    source_checked(&stage.source, &verdict, stage.now);
+    begin_healing(&stage);
     assert_int_equal(stage.works[SOURCE_HEAL], 1);
     assert_true(stage.source.healed);
     source_ask(&stage.source, bytes_text("?"), stage.now);
@@ -219,12 +224,9 @@ static void a_follower_is_asked_once_for_lost_content_before_it_is_welcomed(void
 static void an_answer_that_breaks_the_protocol_ends_the_healing_and_the_connection(void **state)
 {
     struct stage stage;
-    struct verdict verdict = {.judgement = JUDGE_HEAL};
     (void)state;
     set_up(&stage);
-    give_hello(&stage, "rosa");
-    stage.working = false;
-    source_checked(&stage.source, &verdict, stage.now);
+    begin_healing(&stage);
     source_healed(&stage.source, (fail)(ERR_PROTOCOL, "content of another name"), stage.now);
     assert_ended(&stage, "content of another name");
     assert_int_equal(stage.works[SOURCE_CHECK], 1);
