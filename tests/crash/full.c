@@ -119,7 +119,7 @@ int main(void)
     /* A name space of its own: the mount goes with this process, however it ends. */
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("tmpfs", root, "tmpfs", 0, DISK) != 0) {
-        perror("left out: no file system may be mounted here");
+        perror("skipped: no file system may be mounted here");
         return SKIPPED;
     }
     run();
