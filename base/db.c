@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -394,12 +395,15 @@ static int recover(struct db *db, int why)
     return rc;
 }
 
-/* Compaction gives the store another data file. */
+/* Compaction gives the store another data file. The file's times are not asked for: once they have
+ * been read, the next write has to give the file a finer time (multigrain timestamps, Linux 6.13),
+ * and some file systems then write its inode with every sync. */
 static bool is_replaced(const struct db *db)
 {
-    struct stat st;
-    return fstatat(db->directory_fd, DATA_FILE, &st, 0) == 0 &&
-           (st.st_dev != db->identity.device || st.st_ino != db->identity.inode);
+    struct statx st;
+    return statx(db->directory_fd, DATA_FILE, 0, STATX_INO, &st) == 0 &&
+           (makedev(st.stx_dev_major, st.stx_dev_minor) != db->identity.device ||
+            st.stx_ino != db->identity.inode);
 }
 
 int follow_data_file(struct db *db)
