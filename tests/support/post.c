@@ -74,19 +74,41 @@ static int write_noise(struct draft *draft, unsigned number, size_t size)
             return rc;
         size -= some;
     }
-    return draft_finish(draft);
+    return ERR_OK;
+}
+
+static int append_draft(struct store *store, const char *name, struct draft *draft)
+{
+    struct deed deed = {.kind = APPEND, .name = name, .draft = draft};
+    int rc = draft_finish(draft);
+    return rc ? rc : store_commit(store, carry_out, &deed, NULL);
 }
 
 int post_append(struct store *store, const char *name, unsigned number, size_t size)
 {
-    struct deed deed = {.kind = APPEND, .name = name};
-    int rc = draft_open(store_db(store), DRAFT_RAW, &deed.draft);
+    struct draft *draft;
+    int rc = draft_open(store_db(store), DRAFT_RAW, &draft);
     if (rc)
         return rc;
-    rc = write_noise(deed.draft, number, size);
+    rc = write_noise(draft, number, size);
     if (rc == ERR_OK)
-        rc = store_commit(store, carry_out, &deed, NULL);
-    draft_close(deed.draft);
+        rc = append_draft(store, name, draft);
+    draft_close(draft);
+    return rc;
+}
+
+int post_message(struct store *store, const char *name, struct bytes message, struct guid *guid)
+{
+    struct draft *draft;
+    int rc = draft_open(store_db(store), DRAFT_RAW, &draft);
+    if (rc)
+        return rc;
+    rc = draft_write(draft, message.data, message.size);
+    if (rc == ERR_OK)
+        rc = append_draft(store, name, draft);
+    if (rc == ERR_OK && guid)
+        *guid = *draft_guid(draft);
+    draft_close(draft);
     return rc;
 }
 

@@ -1,5 +1,5 @@
-/* A store with mail in it, for tests that care about stores rather than about mail. Every function
- * ends the test when something fails; a test that uses them links shiplog_mailbox. */
+/* A store with mail in it, for tests that care about stores rather than about mail. A test that
+ * uses these links shiplog_mailbox. */
 #ifndef SHIPLOG_TESTS_SUPPORT_POST_H
 #define SHIPLOG_TESTS_SUPPORT_POST_H
 
@@ -9,6 +9,8 @@
 int post_create(struct store *store, const char *name);
 /* A message of `size` bytes that do not deflate, different for each `number`. */
 int post_append(struct store *store, const char *name, unsigned number, size_t size);
+/* `guid` gets the message's, unless it is NULL. */
+int post_message(struct store *store, const char *name, struct bytes message, struct guid *guid);
 int post_flag(struct store *store, const char *name, const char *uids, const char *flag);
 int post_expunge(struct store *store, const char *name, const char *uids, bool immediate);
 int post_meta(struct store *store, const char *key, const char *value);
