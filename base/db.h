@@ -1,4 +1,5 @@
-/* The one wrapper around LMDB: no files but db.c and db_copy.c include lmdb.h.
+/* The one wrapper around LMDB: only base/db*.c include lmdb.h (and benches, to
+ * compare with it).
  *
  * A db is an environment in one directory with a fixed list of tables, named by their place in that
  * list. Lookups and iterations have three results: ERR_OK (an item), ERR_END (none), anything else

@@ -1,4 +1,5 @@
-/* What the files around LMDB share: db.c and db_copy.c, and no others. */
+/* What the files around LMDB share: db.c (transactions), db_open.c, db_table.c, db_copy.c, and no
+ * others. */
 #ifndef SHIPLOG_BASE_DB_PRIVATE_H
 #define SHIPLOG_BASE_DB_PRIVATE_H
 
@@ -51,9 +52,13 @@ int refuse_network(int directory_fd, const char *directory);
 void close_places(struct db_txn *txn);
 /* The commit's number goes into the main table (base/pages.h). */
 int put_commit_number(const struct db *db, MDB_txn *txn, uint64_t number);
-/* Opens the environment anew, when the data file is another than the one that is open; waits until
- * no transaction of this process is open. */
+/* Whether the data file is another than the one that is open: compaction makes it so. */
+bool is_replaced(const struct db *db);
+/* Both wait until no transaction of this process is open. The first opens the environment anew, if
+ * the data file was replaced. The second does what MDB_MAP_RESIZED or MDB_PANIC asks for, which is
+ * `why` no transaction could begin. */
 int follow_data_file(struct db *db);
+int recover_env(struct db *db, int why);
 /* Begins LMDB's own transaction, with open_txns held shared; whatever stands in the way and can be
  * mended is mended first. */
 int begin_mdb(struct db *db, unsigned flags, MDB_txn **txn);
