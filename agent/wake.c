@@ -1,6 +1,7 @@
 #include "agent/wake.h"
 
 #include "base/err.h"
+#include "base/file_lock.h"
 #include "mailbox/store.h"
 
 #include <errno.h>
@@ -9,26 +10,16 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+/* Microseconds: who asks whether an agent runs holds the lock for a moment, too. */
+#define LOCK_WAIT 200000
 
 /* Opened anew: the lock belongs to what was opened, so that a process can hold it against itself.
  */
 static int open_directory(struct db *db)
 {
     return openat(db_directory_fd(db), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
-/* Who asks whether an agent runs holds the lock for a moment, too. */
-static bool take_lock(int directory)
-{
-    const struct timespec moment = {.tv_nsec = 2000000};
-    for (int tries = 0; tries < 100; tries++) {
-        if (flock(directory, LOCK_EX | LOCK_NB) == 0)
-            return true;
-        nanosleep(&moment, NULL);
-    }
-    return false;
 }
 
 /* A socket file that is there was left by a dead agent. The path is short whatever the directory
@@ -47,14 +38,17 @@ int wake_open(struct db *db, struct wake *wake)
     wake->lock = open_directory(db);
     if (wake->lock < 0)
         return fail_errno("%s", db_directory(db));
-    if (!take_lock(wake->lock)) {
+    int rc = file_lock(wake->lock, db_directory(db), LOCK_WAIT);
+    if (rc == ERR_BUSY)
+        rc = fail(ERR_REFUSED, "%s: an agent runs already", db_directory(db));
+    if (rc) {
         close(wake->lock);
-        return fail(ERR_REFUSED, "%s: an agent runs already", db_directory(db));
+        return rc;
     }
     wake->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (wake->fd >= 0 && bind_socket(wake->fd, wake->lock) == 0)
         return ERR_OK;
-    int rc = fail_errno("%s/%s", db_directory(db), STORE_WAKE_SOCKET);
+    rc = fail_errno("%s/%s", db_directory(db), STORE_WAKE_SOCKET);
     if (wake->fd >= 0)
         close(wake->fd);
     close(wake->lock);

@@ -11,6 +11,7 @@
 
 #include "base/db_private.h"
 #include "base/err.h"
+#include "base/file_lock.h"
 #include "base/lock.h"
 #include "base/pages.h"
 
@@ -22,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -311,10 +311,10 @@ static int open_target(const char *directory, const char *folder, bool *made, in
     if (*fd < 0)
         return errno == ENOTDIR ? fail(ERR_EXISTS, "%s: not a directory", directory)
                                 : fail_errno("%s", directory);
-    if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
-        return errno == EWOULDBLOCK ? fail(ERR_BUSY, "%s: another copy is being made", directory)
-                                    : fail_errno("%s", directory);
-    int rc = refuse_network(*fd, directory);
+    int rc = file_lock(*fd, directory, 0);
+    if (rc)
+        return rc == ERR_BUSY ? fail(ERR_BUSY, "%s: another copy is being made", directory) : rc;
+    rc = refuse_network(*fd, directory);
     if (rc == ERR_OK)
         rc = refuse_full_directory(*fd, directory, folder);
     return rc || !folder ? rc : remove_folder(*fd, folder);

@@ -6,6 +6,7 @@
  * it.
  */
 #include "base/err.h"
+#include "base/file_lock.h"
 #include "base/hash.h"
 #include "journal/archive_names.h"
 #include "journal/archive_strings.h"
@@ -15,13 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NEW_NAME "new"
-#define LOCK_STEP 10000 /* microseconds between two tries */
 #define ASIDE ".aside"
 
 struct archive_writer {
@@ -55,21 +53,6 @@ static int write_all(int fd, uint64_t at, struct bytes bytes)
     return ERR_OK;
 }
 
-/* flock() has no time limit of its own. */
-static int lock_directory(int directory, int64_t wait)
-{
-    const struct timespec step = {.tv_nsec = LOCK_STEP * 1000L};
-    for (int64_t waited = 0;; waited += LOCK_STEP) {
-        if (flock(directory, LOCK_EX | LOCK_NB) == 0)
-            return ERR_OK;
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return fail_errno(ARCHIVE_DIRECTORY);
-        if (waited >= wait)
-            return fail(ERR_BUSY, ARCHIVE_DIRECTORY ": another process is archiving");
-        nanosleep(&step, NULL);
-    }
-}
-
 static int open_directory(int store, int64_t wait, int *directory)
 {
     *directory = -1;
@@ -81,7 +64,9 @@ static int open_directory(int store, int64_t wait, int *directory)
     *directory = openat(store, ARCHIVE_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*directory < 0)
         return fail_errno(ARCHIVE_DIRECTORY);
-    int rc = lock_directory(*directory, wait);
+    int rc = file_lock(*directory, ARCHIVE_DIRECTORY, wait);
+    if (rc == ERR_BUSY)
+        rc = fail(ERR_BUSY, ARCHIVE_DIRECTORY ": another process is archiving");
     if (rc) {
         close(*directory);
         *directory = -1;
