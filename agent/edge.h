@@ -48,6 +48,8 @@ struct peer {
     struct source source;
     struct source_job source_job;
     struct station *found; /* by a CHECK */
+    bool waking;           /* it is being told of a commit */
+    bool filled;           /* and has had the frames made at once */
     /* of a sink */
     struct sink sink;
     struct sink_job sink_job;
@@ -147,6 +149,7 @@ void station_upstream_freed(struct station *station);
 void station_fence(struct station *station, uint32_t epoch);
 void station_repairing(struct station *station, const char *reason);
 void station_caught_up(struct station *station);
+void station_applied(struct station *station); /* a sink's work; it may be that nothing was */
 
 /* ERR_NOMEM: not now; the connection waits. */
 int peer_accept(struct agent *agent, uv_stream_t *listener);

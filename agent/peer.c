@@ -23,6 +23,7 @@
 #define LINGER INT64_C(1000000)  /* microseconds that the other end has to close */
 #define CONNECT INT64_C(5000000) /* microseconds for a connection to come about */
 #define STRANGER_FRAME_MAX (64u << 10)
+#define FILL_AT_ONCE (16u << 10) /* bytes that are read on the loop, about */
 
 static void maybe_free(struct peer *peer)
 {
@@ -220,11 +221,23 @@ static void source_work_done(uv_work_t *request, int status)
     source_worked(peer);
 }
 
+/* What was committed a moment ago is in memory: it is read here, because to have another thread
+ * read it takes several times as long. Answered when the source has returned. */
+static void fill_at_once(struct peer *peer)
+{
+    peer->source_job.most = FILL_AT_ONCE;
+    source_job_run(&peer->source_job, peer->station->store);
+    peer->filled = true;
+}
+
 static void on_source_work(void *context, enum source_work work)
 {
     struct peer *peer = context;
+    bool at_once = peer->waking && work == SOURCE_FILL && source_job_is_abreast(&peer->source_job);
     source_job_begin(&peer->source_job, work);
-    if (work == SOURCE_TAKE_IN)
+    if (at_once)
+        fill_at_once(peer);
+    else if (work == SOURCE_TAKE_IN)
         peer_take_in(peer);
     else if (work == SOURCE_HEAL)
         peer_heal(peer);
@@ -250,6 +263,8 @@ static void sink_worked(struct peer *peer)
     struct station *station = peer->station;
     struct sink_job *job = &peer->sink_job;
     bool tried = job->work == SINK_EQUALISE && job->rc == ERR_OK && peer->sink.dry_run;
+    if (job->work == SINK_APPLY)
+        station_applied(station);
     if (tried && !peer->ending)
         station_caught_up(station);
     else
@@ -456,8 +471,15 @@ int peer_dial(struct station *station, struct peer **out)
 
 void peer_changed(struct peer *peer)
 {
-    if (peer->is_source && !peer->ending)
-        source_changed(&peer->source);
+    if (!peer->is_source || peer->ending)
+        return;
+    peer->waking = true;
+    source_changed(&peer->source);
+    peer->waking = false;
+    if (peer->filled) {
+        peer->filled = false;
+        source_job_end(&peer->source_job, agent_now(peer->agent));
+    }
 }
 
 void peer_tick(struct peer *peer)

@@ -1,5 +1,6 @@
 #include "agent/receiver.h"
 
+#include "agent/log.h"
 #include "base/array.h"
 #include "base/err.h"
 #include "journal/tables.h"
@@ -447,8 +448,11 @@ static int apply_slice(struct receiver *receiver, const struct slice *before,
         .drafts = drafts,
         .draft_count = count};
     int rc = store_apply(receiver->store, &batch, &receiver->position);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK) {
+        log_debug("applied", "store=%s modseq=%llu", store_path(receiver->store),
+                  (unsigned long long)receiver->position.modseq);
         memcpy(receiver->former, receiver->master, sizeof receiver->former);
+    }
     struct looking work = {.receiver = receiver, .slice = slice, .arrival = before->arrivals};
     if (rc == ERR_OK)
         rc = store_read(receiver->store, look_at_slice, &work);

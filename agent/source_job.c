@@ -19,6 +19,7 @@ void source_job_begin(struct source_job *job, enum source_work work)
 {
     struct buf *wants = &job->source->wants;
     job->work = work;
+    job->most = SOURCE_FILL_SIZE;
     job->rc = ERR_OK;
     buf_reset(&job->made);
     if (work == SOURCE_FILL && wants->size) {
@@ -26,6 +27,11 @@ void source_job_begin(struct source_job *job, enum source_work work)
         (void)feeder_want(job->feeder, buf_view(wants));
         buf_reset(wants);
     }
+}
+
+bool source_job_is_abreast(const struct source_job *job)
+{
+    return job->work == SOURCE_FILL && job->all && !job->source->wants.size;
 }
 
 static void check(struct source_job *job, struct store *store)
@@ -72,7 +78,7 @@ void source_job_run(struct source_job *job, struct store *store)
     else if (job->work == SOURCE_ANSWER)
         rc = answer(store, buf_view(&job->source->talk.question), &job->made);
     else
-        rc = feeder_fill(job->feeder, SOURCE_FILL_SIZE, &job->made, &job->all);
+        rc = feeder_fill(job->feeder, job->most, &job->made, &job->all);
     source_job_result(job, rc);
 }
 

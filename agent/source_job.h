@@ -13,6 +13,7 @@ struct source_job {
     struct source *source;
     struct feeder *feeder; /* once it was welcomed */
     enum source_work work;
+    size_t most;            /* bytes of a FILL, about */
     struct verdict verdict; /* of a CHECK; may be made worse before the end */
     struct buf made;        /* frames, an answer or a plan */
     bool all;
@@ -22,6 +23,9 @@ struct source_job {
 
 void source_job_free(struct source_job *job); /* when none is under way */
 void source_job_begin(struct source_job *job, enum source_work work);
+/* What was committed since is all that the follower has not got: the next FILL is short, and what
+ * it reads was written a moment ago. */
+bool source_job_is_abreast(const struct source_job *job);
 /* Neither TAKE_IN nor HEAL (agent/heal.h). `store`: NULL when a CHECK finds none that the follower
  * may have. */
 void source_job_run(struct source_job *job, struct store *store);

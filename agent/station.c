@@ -171,6 +171,13 @@ static void look(struct station *station)
     uv_queue_work(&station->agent->loop, &station->look_work, do_look, looked);
 }
 
+static void changed(struct station *station)
+{
+    tell_followers(station);
+    if (!station->once)
+        look(station);
+}
+
 static void await_followers(struct station *station);
 
 static void on_wake(uv_poll_t *handle, int status, int events)
@@ -181,11 +188,15 @@ static void on_wake(uv_poll_t *handle, int status, int events)
     struct wake_words words = wake_drain(&station->wake);
     if (words.waiting)
         await_followers(station);
-    if (!words.changed)
-        return;
-    tell_followers(station);
-    if (!station->once)
-        look(station);
+    if (words.changed)
+        changed(station);
+}
+
+void station_applied(struct station *station)
+{
+    if (station->beside)
+        store_wake_agent(station->store, WAKE_CHANGED);
+    changed(station);
 }
 
 static int get_last(struct tx *tx, void *arg)

@@ -240,6 +240,7 @@ static int repair(struct end *master, struct end *replica, const struct facts_of
 struct tail {
     struct feeder *feeder;
     struct receiver *receiver;
+    struct store *replica;
     struct sync *sync;
     struct buf frames;
 };
@@ -256,6 +257,8 @@ static int drain(struct tail *tail)
         tail->sync->wire_bytes += tail->frames.size;
         if (rc == ERR_OK && tail->frames.size)
             rc = receiver_take(tail->receiver, buf_view(&tail->frames), &taken);
+        if (taken.applied.modseq)
+            store_wake_agent(tail->replica, WAKE_CHANGED);
         if (rc == ERR_OK && tail->frames.size && taken.missed.size)
             rc = feeder_want(tail->feeder, taken.missed);
     }
@@ -282,7 +285,7 @@ static int fetch_missing(struct tail *tail)
 static int follow(struct end *master, struct end *replica)
 {
     struct sync *sync = master->sync;
-    struct tail tail = {.sync = sync};
+    struct tail tail = {.sync = sync, .replica = replica->store};
     struct hello hello;
     struct verdict verdict;
     int rc = receiver_open(replica->store, sync->master_name, NULL, &tail.receiver);

@@ -2,34 +2,33 @@
  * durable commits of LMDB.
  *
  * usage: latency SHIPLOGD DIRECTORY [COMMITS]
- * Two agents run; one commit after another is made at the master, and the replica's store is looked
- * at whenever its file is written, until it has it. Nothing spins: the agents need the processors.
- * "Bare" puts one row of an entry's size and one of a record's and commits, in turn with these. The
- * least that a replica can take is told, too: a bare commit, a word to another process through a
- * socket, and a bare commit there.
+ * Two agents run; one commit after another is made at the master. When it was durable at the
+ * replica is what the agent there logs. "Bare" puts one row of an entry's size and one of a
+ * record's and commits, in turn with these. The least that a replica can take is told, too: a bare
+ * commit, a word to another process through a socket, and a bare commit there.
  */
 #include "base/err.h"
+#include "base/times.h"
 #include "bench/bench.h"
 #include "mailbox/mailbox.h"
 
 #include <lmdb.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* An agent. *out is what it writes to the stream `of` (STDOUT_FILENO, STDERR_FILENO). */
 static pid_t start(const char *program, const char *store, const char *option, const char *value,
-                   int *out)
+                   int of, int *out)
 {
     int ends[2];
     bench_require(pipe(ends), "pipe", "failed");
     pid_t pid = fork();
     if (pid == 0) {
-        dup2(ends[1], STDOUT_FILENO);
+        dup2(ends[1], of);
         execl(program, program, "--store", store, option, value, (char *)NULL);
         _exit(127);
     }
@@ -69,43 +68,32 @@ static int last(struct tx *tx, void *arg)
     return ERR_OK;
 }
 
-/* A store and the events of its data file being written. */
-struct watched {
+/* The replica: what its agent logs, and its store. */
+struct replica {
+    FILE *log;
     struct store *store;
-    int events;
 };
 
-static struct watched watch(const char *path)
+/* When the commit was durable there, by the replica's own log: microseconds. It is looked whether
+ * another process can see it, too. Nothing watches before: who waits for the file to be written is
+ * woken by the very write that is measured. */
+static int64_t arrival_of(struct replica *replica, uint64_t modseq)
 {
-    char file[1100];
-    struct watched watched = {.events = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)};
-    snprintf(file, sizeof file, "%s/data.mdb", path);
-    bench_require(store_open(path, NULL, &watched.store), "open", err_message());
-    bench_require(inotify_add_watch(watched.events, file, IN_MODIFY) < 0, file, "not watched");
-    return watched;
-}
-
-static bool has(struct watched *watched, uint64_t modseq)
-{
-    uint64_t now = 0;
-    bench_require(store_read(watched->store, last, &now), "read", err_message());
-    return now >= modseq;
-}
-
-/* What is written becomes visible some microseconds behind its event, so a look that came too early
- * is repeated. */
-static void wait_for(struct watched *watched, uint64_t modseq)
-{
-    char drop[4096];
-    struct pollfd events = {.fd = watched->events, .events = POLLIN};
-    while (!has(watched, modseq)) {
-        poll(&events, 1, 1);
-        while (read(watched->events, drop, sizeof drop) > 0)
-            continue;
-        double until = bench_now() + 50e-6;
-        while (!has(watched, modseq) && bench_now() < until)
-            continue;
+    char line[1024], time[TIMES_TEXT_SIZE];
+    unsigned long long applied = 0;
+    uint64_t seen = 0;
+    int64_t when = 0;
+    while (applied < modseq) {
+        const char *at;
+        bench_require(!fgets(line, sizeof line, replica->log), "the replica's log", "ended");
+        if (strstr(line, "event=applied ") && (at = strstr(line, " modseq=")) != NULL &&
+            sscanf(line, "time=%39s", time) == 1)
+            applied = strtoull(at + strlen(" modseq="), NULL, 10);
     }
+    bench_require(times_parse_rfc3339(time, &when), "the replica's log", err_message());
+    bench_require(store_read(replica->store, last, &seen), "read", err_message());
+    bench_require(seen < modseq, "the replica", "does not show what it logged");
+    return when;
 }
 
 static void bare_commit(MDB_env *env, MDB_dbi table, unsigned count)
@@ -185,8 +173,16 @@ static void report(const char *what, double *times, double *bare, size_t count)
            what, t50 * 1e3, t50 / b50, t99 * 1e3, t99 / b99);
 }
 
-static void measure(struct store *master, struct watched *replica, MDB_env *env, MDB_dbi table,
-                    int to, size_t count)
+/* An environment of bare LMDB. Each is written once a round, as the stores are: what is written
+ * again within one tick of the kernel's clock keeps its times, and some file systems save a write
+ * then. */
+struct bare {
+    MDB_env *env;
+    MDB_dbi table;
+};
+
+static void measure(struct store *master, struct replica *replica, const struct bare *alone,
+                    const struct bare *before, int to, size_t count)
 {
     struct work work = {0};
     struct position position;
@@ -197,17 +193,16 @@ static void measure(struct store *master, struct watched *replica, MDB_env *env,
     bench_require(!here || !there || !bare || !two, "memory", "short");
     for (size_t i = 0; i < count; i++) {
         work.count = (unsigned)i + 1;
+        int64_t since = times_now();
         double begun = bench_now();
         bench_require(store_commit(master, change, &work, &position), "commit", err_message());
-        double committed = bench_now();
-        wait_for(replica, position.modseq);
-        double arrived = bench_now();
-        bare_commit(env, table, work.count);
-        bare[i] = bench_now() - arrived;
-        here[i] = committed - begun;
-        there[i] = arrived - begun;
+        here[i] = bench_now() - begun;
+        there[i] = (double)(arrival_of(replica, position.modseq) - since) / 1e6;
         begun = bench_now();
-        bare_commit(env, table, work.count);
+        bare_commit(alone->env, alone->table, work.count);
+        bare[i] = bench_now() - begun;
+        begun = bench_now();
+        bare_commit(before->env, before->table, work.count);
         relay(to, work.count);
         two[i] = bench_now() - begun;
     }
@@ -224,12 +219,11 @@ static void measure(struct store *master, struct watched *replica, MDB_env *env,
 
 int main(int argc, char **argv)
 {
-    char a[1024], b[1024], c[1024], d[1024], line[256];
+    char a[1024], b[1024], c[1024], d[1024], e[1024], line[256];
     size_t count = argc > 3 ? strtoul(argv[3], NULL, 10) : 1000;
     struct store *master;
     struct owner owner = {.user = "owner"};
     struct work work = {0};
-    MDB_dbi table;
     int out_a, out_b, to;
     if (argc < 3 || count == 0) {
         fputs("usage: latency SHIPLOGD DIRECTORY [COMMITS]\n", stderr);
@@ -239,30 +233,37 @@ int main(int argc, char **argv)
     snprintf(a, sizeof a, "%s/a", argv[2]);
     snprintf(b, sizeof b, "%s/b", argv[2]);
     snprintf(c, sizeof c, "%s/bare", argv[2]);
-    snprintf(d, sizeof d, "%s/relay", argv[2]);
+    snprintf(d, sizeof d, "%s/before", argv[2]);
+    snprintf(e, sizeof e, "%s/relay", argv[2]);
     bench_require(store_init(a, ROLE_MASTER, NULL, NULL), "init", err_message());
     bench_require(store_init(b, ROLE_REPLICA, NULL, NULL), "init", err_message());
-    pid_t third = start_relay(d, &to);
-    pid_t first = start(argv[1], a, "--listen", "127.0.0.1:0", &out_a);
+    pid_t third = start_relay(e, &to);
+    pid_t first = start(argv[1], a, "--listen", "127.0.0.1:0", STDOUT_FILENO, &out_a);
     read_line(out_a, line, sizeof line);
-    pid_t second = start(argv[1], b, "--follow", line + strlen("listening "), &out_b);
-    read_line(out_b, line, sizeof line);
+    setenv("SHIPLOG_LOG", "debug", 1);
+    pid_t second =
+        start(argv[1], b, "--follow", line + strlen("listening "), STDERR_FILENO, &out_b);
+    struct replica replica = {.log = fdopen(out_b, "r")};
+    bench_require(!replica.log, "the replica's log", "cannot be read");
     bench_require(store_open(a, NULL, &master), "open", err_message());
-    struct watched replica = watch(b);
+    bench_require(store_open(b, NULL, &replica.store), "open", err_message());
     bench_require(name_parse("INBOX", 5, &owner, &work.name), "name", err_message());
     bench_require(store_commit(master, create, &work, NULL), "create", err_message());
-    wait_for(&replica, 2);
-    MDB_env *env = bare_open(c, &table);
-    measure(master, &replica, env, table, to, count);
-    mdb_env_close(env);
+    arrival_of(&replica, 2);
+    struct bare alone, before;
+    alone.env = bare_open(c, &alone.table);
+    before.env = bare_open(d, &before.table);
+    measure(master, &replica, &alone, &before, to, count);
+    mdb_env_close(alone.env);
+    mdb_env_close(before.env);
     store_close(master);
     store_close(replica.store);
-    close(replica.events);
     close(to);
     kill(first, SIGTERM);
     kill(second, SIGTERM);
     waitpid(first, NULL, 0);
     waitpid(second, NULL, 0);
     waitpid(third, NULL, 0);
+    fclose(replica.log);
     return 0;
 }

@@ -221,6 +221,7 @@ static int apply_batch(struct tx *tx, void *arg)
     apply->is_damaged = false;
     if (tx->node.role != ROLE_REPLICA)
         return fail(ERR_REFUSED, "%s: not a replica", store_path(tx->store));
+    tx->silent = true;
     int rc = take_identity(tx, batch);
     if (rc)
         return rc;

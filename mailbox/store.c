@@ -264,7 +264,7 @@ static int run_once(struct store *store, enum access access, int (*work)(struct 
         return rc;
     }
     rc = tx_finish(&tx);
-    outcome->changed = tx.bytes > 0 || tx.notify;
+    outcome->changed = !tx.silent && (tx.bytes > 0 || tx.notify);
     if (rc == ERR_OK)
         rc = db_commit(tx.db);
     else

@@ -119,7 +119,7 @@ struct batch {
  * the digest after it are checked. A mailbox whose digest differs stops at that entry (see
  * mailbox/stop.h), the others go on. ERR_PROTOCOL: entries that do not continue this journal, or
  * are no whole commits; ERR_REFUSED: not a replica, or of another store. After an error nothing was
- * changed. */
+ * changed. The agent is not woken: mostly it is the one who calls this. */
 int store_apply(struct store *store, const struct batch *batch, struct position *position);
 
 /* The datagram socket in the store's directory by which commits wake the agent (agent/wake.h), and
@@ -129,7 +129,7 @@ enum wake_word {
     WAKE_CHANGED,      /* something was committed */
     WAKE_WAITING = 'w' /* somebody waits for followers: their slots are to be written at once */
 };
-/* Commits say WAKE_CHANGED by themselves. Nobody there to hear it is no error. */
+/* Commits but store_apply() say WAKE_CHANGED by themselves. Nobody there to hear it is no error. */
 void store_wake_agent(struct store *store, enum wake_word word);
 
 #endif

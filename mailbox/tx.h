@@ -39,6 +39,7 @@ struct tx {
     bool node_dirty;
     bool frees_space; /* on a full disk it may have what was set aside */
     bool notify;      /* the agent has to know although no entry was made */
+    bool silent;      /* who commits tells the agent himself */
     bool merging;     /* the commit may be as large as the differences that it merges, and about
                          deleted mailboxes */
     uint64_t jump;    /* modseq of the next entry, which opens an epoch; 0: the next one */

@@ -1,5 +1,6 @@
 /* shiplogd: the agent of any number of stores. */
 #include "agent/agent.h"
+#include "agent/log.h"
 #include "base/err.h"
 #include "base/standard.h"
 
@@ -130,7 +131,9 @@ int main(int argc, char **argv)
     setenv("UV_THREADPOOL_SIZE", "16", 0);
     /* Else each of these threads keeps memory for itself. */
     mallopt(M_ARENA_MAX, 2);
-    int rc = take_arguments(argc, argv, &arguments);
+    int rc = log_level(getenv("SHIPLOG_LOG"));
+    if (rc == ERR_OK)
+        rc = take_arguments(argc, argv, &arguments);
     if (rc == ERR_OK)
         rc = run(&arguments);
     if (rc)

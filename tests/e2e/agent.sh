@@ -57,13 +57,14 @@ refused 4 loopback --store a --listen 0.0.0.0:0
 refused 4 loopback --store b --follow 192.0.2.1:7700
 refused 3 none --store none "${listen[@]}"
 refused 4 'open in this process' --store a --store a "${listen[@]}"
+SHIPLOG_LOG=loud refused 2 'loud: not a level' --store a "${listen[@]}"
 [ "$(agent_of a)" = "not running" ] || die "an agent runs that was not started"
 start a "${listen[@]}"
 address=$(sed -n 's/^listening //p' a.out)
 [ "$(agent_of a)" = running ] || die "the agent runs unnoticed"
 refused 4 'runs already' --store a "${listen[@]}"
 refused 5 'address already in use' --store b --listen "$address"
-start b --follow "$address" --name second
+SHIPLOG_LOG=debug start b --follow "$address" --name second
 [ "$(cat b.out)" = "following $address" ] || die "what a follower prints"
 wait_equal
 for ((waits = 0; waits < 200; waits++)); do
@@ -75,6 +76,7 @@ done
 "${A[@]}" create Awaited
 "${A[@]}" wait --timeout 8 || die "the follower has it, but the one who waits is not told"
 diff <("${A[@]}" digest) <("${B[@]}" digest) || die "waited for, but not there"
+grep -q "level=debug event=applied store=b modseq=$(position a | cut -d : -f 1)\$" b.log || die "what was applied is not logged"
 "${B[@]}" wait "$(position a | cut -d : -f 1)" --replicas 0 || die "a replica that has it already"
 code=0
 "${A[@]}" wait --replicas 2 --timeout 0 2>wait.err || code=$?
