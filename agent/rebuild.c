@@ -3,8 +3,8 @@
  * equal; the upstream's digest of that moment proves it.
  *
  * Where it does not prove it, or the upstream's journal does not reach back, the two are compared
- * (rebuild_compare()). More differences than fit one transaction are put aside, under another local
- * number.
+ * (rebuild_compare()). With more differences than fit one transaction the mailbox is built beside:
+ * under another local number, to which it switches in the end.
  */
 #include "agent/rebuild.h"
 
@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define IN_PLACE_MOST 4096u /* records that are changed in one transaction */
-#define BATCH 1024u         /* records that go aside in one transaction */
+#define BATCH 1024u         /* records that go there in one transaction */
 #define PASSES_MOST 64u     /* over a mailbox that changes meanwhile */
 #define TRIES_MOST 4u
 
@@ -38,19 +38,20 @@ int rebuild_count_own(void *arg)
     return rc;
 }
 
-/* The differences so far go aside, and are forgotten. */
-static int flush_aside(struct rebuild *work)
+/* The differences so far go to the one built beside, and are forgotten. */
+static int flush_beside(struct rebuild *work)
 {
     struct draft **drafts;
     size_t count;
     uint64_t expunged = 0;
-    if (!work->aside) {
+    if (!work->beside) {
         uint32_t from = 1;
         int rc = rebuild_count_own(work);
         if (rc == ERR_OK)
-            rc = repair_begin_aside(work->store, work->stop.mailbox, &work->counted, &work->aside);
+            rc =
+                repair_begin_beside(work->store, work->stop.mailbox, &work->counted, &work->beside);
         while (rc == ERR_OK && from)
-            rc = repair_copy_aside(work->store, work->stop.mailbox, work->aside, &from);
+            rc = repair_copy_beside(work->store, work->stop.mailbox, work->beside, &from);
         if (rc)
             return rc;
     }
@@ -58,8 +59,8 @@ static int flush_aside(struct rebuild *work)
     int rc = fetch_content(work->store, work->upstream, &work->diff, &drafts, &count, &work->bytes);
     if (rc)
         return rc;
-    rc = repair_put_aside(work->store, work->aside, &work->diff, &work->gone, drafts, count,
-                          &expunged);
+    rc = repair_put_beside(work->store, work->beside, &work->diff, &work->gone, drafts, count,
+                           &expunged);
     work->expunged += expunged;
     fetch_close(drafts, count);
     merge_other_free(&work->diff);
@@ -81,8 +82,8 @@ int rebuild_take_record(const struct record_line *line, void *arg)
     }
     if (rc == ERR_OK)
         rc = merge_other_add(&work->diff, &line->record, line->keywords, NULL, bytes_of(NULL, 0));
-    size_t most = work->aside ? BATCH : IN_PLACE_MOST;
-    return rc == ERR_OK && work->diff.count > most ? flush_aside(work) : rc;
+    size_t most = work->beside ? BATCH : IN_PLACE_MOST;
+    return rc == ERR_OK && work->diff.count > most ? flush_beside(work) : rc;
 }
 
 int rebuild_fetch_changes(struct rebuild *work)
@@ -145,7 +146,7 @@ static int apply(struct rebuild *work)
     struct draft **drafts;
     size_t draft_count;
     uint64_t expunged = 0;
-    int rc = work->aside && work->diff.count ? flush_aside(work) : ERR_OK;
+    int rc = work->beside && work->diff.count ? flush_beside(work) : ERR_OK;
     if (rc == ERR_OK)
         rc = fetch_content(work->store, work->upstream, &work->diff, &drafts, &draft_count,
                            &work->bytes);
@@ -224,8 +225,8 @@ static int rebuild_records(struct rebuild *work)
     work->since = since;
     work->all_values = !work->since_known;
     for (unsigned tries = 1; rc == ERR_OK; tries++) {
-        if (work->aside)
-            rc = flush_aside(work);
+        if (work->beside)
+            rc = flush_beside(work);
         if (rc == ERR_OK)
             rc = fetch_values(work);
         if (rc == ERR_OK)

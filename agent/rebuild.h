@@ -14,7 +14,7 @@ struct rebuild {
     struct stop stop;
     uint64_t since;
     bool since_known;
-    uint32_t aside; /* local number; 0: it is changed in place */
+    uint32_t beside; /* local number; 0: it is changed in place */
     struct merge_other diff;
     struct uidset gone;
     struct mailbox_state_now now;

@@ -39,8 +39,8 @@ struct summing {
 static int find_number(struct tx *tx, const struct rebuild *work, uint32_t *number)
 {
     struct header header = {0};
-    int rc = work->aside ? ERR_OK : header_get(tx_db(tx), work->stop.mailbox, &header);
-    *number = work->aside ? work->aside : header.number;
+    int rc = work->beside ? ERR_OK : header_get(tx_db(tx), work->stop.mailbox, &header);
+    *number = work->beside ? work->beside : header.number;
     return rc == ERR_END ? ERR_OK : rc;
 }
 

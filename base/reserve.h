@@ -1,4 +1,4 @@
-/* Room set aside on the disk for a store: a file that is given back when the disk is full and what
+/* Room kept on the disk for a store: a file that is given back when the disk is full and what
  * is to be done frees room, since even deleting needs some first. */
 #ifndef SHIPLOG_BASE_RESERVE_H
 #define SHIPLOG_BASE_RESERVE_H

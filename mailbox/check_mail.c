@@ -48,15 +48,15 @@ static int each_stop(struct check *check, struct db_cursor *cursor, struct bytes
                      struct bytes value)
 {
     struct stop stop;
-    struct check_box aside = {0};
+    struct check_box beside = {0};
     (void)value;
     (void)cursor;
     int rc = key.size == 8 ? stop_get(check->txn, load_be64(key.data), &stop)
                            : fail(ERR_CORRUPT, "malformed key");
     if (rc)
         return check_note(check, "stops", rc);
-    aside.number = stop.aside;
-    return stop.aside ? add_box(check, &aside) : ERR_OK;
+    beside.number = stop.beside;
+    return stop.beside ? add_box(check, &beside) : ERR_OK;
 }
 
 static int each_garbage(struct check *check, struct db_cursor *cursor, struct bytes key,

@@ -10,7 +10,7 @@
 /* A local number and whose records stand under it. */
 struct check_box {
     uint32_t number;
-    uint64_t id; /* 0: built aside, or left to be removed: only its content counts */
+    uint64_t id; /* 0: built beside, or left to be removed: only its content counts */
     struct header header;
     struct header counted; /* what its records and values say */
     uint64_t last_entry;   /* about it, of those in the window */

@@ -63,7 +63,7 @@ int repair_forget(struct tx *tx, const struct header *header)
     tx->node_dirty = true;
     int rc = stop_get(tx->db, header->id, &stop);
     if (rc == ERR_OK)
-        rc = repair_leave_number(tx, stop.aside);
+        rc = repair_leave_number(tx, stop.beside);
     if (rc == ERR_OK)
         rc = stop_drop(tx->db, header->id);
     if (rc == ERR_OK || rc == ERR_END)
@@ -109,7 +109,7 @@ int repair_give_up(struct tx *tx, uint64_t modseq)
     uint64_t id = 0;
     int rc;
     while ((rc = stop_next(tx->db, &id, &stop)) == ERR_OK) {
-        rc = repair_leave_number(tx, stop.aside);
+        rc = repair_leave_number(tx, stop.beside);
         if (rc == ERR_OK)
             rc = stop_drop(tx->db, stop.mailbox);
         if (rc == ERR_OK)

@@ -4,7 +4,7 @@
  * First the journal: it is taken back to the last position that both share (repair_rewind()), or
  * begun anew behind the upstream's last entry (repair_reset()); every mailbox that is not as it
  * should be then stops. Then each stopped mailbox: changed in place when the differences fit one
- * transaction, else built aside under another local number, in bounded transactions, and switched
+ * transaction, else built beside under another local number, in bounded transactions, and switched
  * to in one. What is left behind is garbage and removed bit by bit.
  *
  * Each step is a transaction of its own or several bounded ones, and may be cut off and run again.
@@ -76,19 +76,19 @@ struct repair_change {
  * would not become what the upstream's digest says; nothing was changed then. */
 int repair_apply(struct store *store, const struct repair_change *change);
 
-/* Building aside: begins anew under another number, which is kept in the mailbox's stop. `counted`:
- * what repair_count() said of the rows until now. */
-int repair_begin_aside(struct store *store, uint64_t mailbox, const struct header *counted,
-                       uint32_t *number);
+/* Building beside: begins anew under another number, which is kept in the mailbox's stop.
+ * `counted`: what repair_count() said of the rows until now. */
+int repair_begin_beside(struct store *store, uint64_t mailbox, const struct header *counted,
+                        uint32_t *number);
 /* Copies this node's own rows there, from UID *from on, in one bounded transaction; *from 0: done.
  */
-int repair_copy_aside(struct store *store, uint64_t mailbox, uint32_t number, uint32_t *from);
+int repair_copy_beside(struct store *store, uint64_t mailbox, uint32_t number, uint32_t *from);
 /* Puts records there, instead of those that are there, and removes others. Bounded by its input. */
-int repair_put_aside(struct store *store, uint32_t number, const struct merge_other *other,
-                     const struct uidset *gone, struct draft **drafts, size_t draft_count,
-                     uint64_t *expunged);
+int repair_put_beside(struct store *store, uint32_t number, const struct merge_other *other,
+                      const struct uidset *gone, struct draft **drafts, size_t draft_count,
+                      uint64_t *expunged);
 
-/* Counts of the records that repair_apply() will change: under the number aside, if there is one.
+/* Counts of the records that repair_apply() will change: under the number beside, if there is one.
  * `damaged` is set to those that cannot be read and are not in the counts, nor in `sums`. */
 int repair_count(struct store *store, uint64_t mailbox, struct header *counted,
                  struct uidset *damaged, const struct record_sums *sums);

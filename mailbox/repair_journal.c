@@ -45,7 +45,7 @@ static int stop_at(struct tx *tx, uint64_t mailbox, uint64_t modseq, uint64_t ch
         now.as_of = stop.as_of;
         if (stop.state == STOP_WAITING && stop.modseq < modseq)
             now.modseq = stop.modseq;
-        rc = repair_leave_number(tx, stop.aside);
+        rc = repair_leave_number(tx, stop.beside);
     }
     if (rc && rc != ERR_END)
         return rc;
@@ -60,7 +60,7 @@ static int stop_empty(struct tx *tx, uint64_t mailbox, uint64_t forgotten, const
     struct stop stop;
     int rc = stop_get(tx->db, mailbox, &stop);
     if (rc == ERR_OK)
-        rc = repair_leave_number(tx, stop.aside);
+        rc = repair_leave_number(tx, stop.beside);
     if (rc && rc != ERR_END)
         return rc;
     stop =
@@ -162,8 +162,8 @@ static int rewind_stops(struct tx *tx, const struct rewind *work)
     while ((rc = stop_next(tx->db, &id, &stop)) == ERR_OK) {
         if (stop.modseq <= work->at.modseq + 1 && stop.state == STOP_WAITING)
             continue;
-        rc = repair_leave_number(tx, stop.aside);
-        stop.aside = 0;
+        rc = repair_leave_number(tx, stop.beside);
+        stop.beside = 0;
         stop.state = STOP_WAITING;
         if (stop.modseq > work->at.modseq + 1)
             stop.modseq = work->at.modseq + 1;

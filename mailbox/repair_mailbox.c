@@ -1,6 +1,6 @@
 /* A stopped mailbox becomes equal to the upstream's: in place, in one transaction that also lets it
- * go on; or first aside under another local number, in bounded transactions, and that one switches
- * to it. The store's own values likewise. */
+ * go on; or first built beside, under another local number, in bounded transactions, and then
+ * switched to in one. The store's own values likewise. */
 #include "mailbox/repairing.h"
 
 #include "base/err.h"
@@ -105,9 +105,9 @@ static int apply(struct tx *tx, void *arg)
         return rc == ERR_END ? fail(ERR_REFUSED, "mailbox id:%016llx: it is not stopped",
                                     (unsigned long long)id)
                              : rc;
-    if (stop.aside) {
+    if (stop.beside) {
         rc = repair_leave_number(tx, box->header.number);
-        box->header.number = stop.aside;
+        box->header.number = stop.beside;
     } else {
         rc = repair_recount_if_damaged(tx, &box->header, &change->counted);
     }
@@ -130,7 +130,7 @@ static int apply(struct tx *tx, void *arg)
         rc = repair_drop_unused(tx, change->drafts, change->draft_count);
     if (rc == ERR_OK && change->header.facts.state == MAILBOX_PURGED)
         rc = repair_leave_records(tx, box);
-    stop.aside = 0;
+    stop.beside = 0;
     stop.state = STOP_MERGED;
     stop.modseq = change->as_of + 1;
     stop.epoch = change->epoch;
@@ -145,7 +145,7 @@ int repair_apply(struct store *store, const struct repair_change *change)
     return repair_step(store, apply, (void *)(uintptr_t)change);
 }
 
-struct aside {
+struct beside {
     uint64_t mailbox;
     uint32_t number;
     uint32_t from;
@@ -160,18 +160,18 @@ struct aside {
     const struct record_sums *sums;
 };
 
-static int begin_aside(struct tx *tx, void *arg)
+static int begin_beside(struct tx *tx, void *arg)
 {
-    struct aside *work = arg;
+    struct beside *work = arg;
     struct header header;
     struct stop stop;
     int rc = stop_get(tx->db, work->mailbox, &stop);
     if (rc)
         return rc;
-    rc = repair_leave_number(tx, stop.aside);
+    rc = repair_leave_number(tx, stop.beside);
     work->number = tx->node.next_number++;
     tx->node_dirty = true;
-    stop.aside = work->number;
+    stop.beside = work->number;
     if (rc == ERR_OK)
         rc = stop_put(tx->db, &stop);
     if (rc == ERR_OK)
@@ -181,18 +181,18 @@ static int begin_aside(struct tx *tx, void *arg)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-int repair_begin_aside(struct store *store, uint64_t mailbox, const struct header *counted,
-                       uint32_t *number)
+int repair_begin_beside(struct store *store, uint64_t mailbox, const struct header *counted,
+                        uint32_t *number)
 {
-    struct aside work = {.mailbox = mailbox, .before = counted};
-    int rc = repair_step(store, begin_aside, &work);
+    struct beside work = {.mailbox = mailbox, .before = counted};
+    int rc = repair_step(store, begin_beside, &work);
     *number = work.number;
     return rc;
 }
 
-static int copy_aside(struct tx *tx, void *arg)
+static int copy_beside(struct tx *tx, void *arg)
 {
-    struct aside *work = arg;
+    struct beside *work = arg;
     struct header header;
     struct record records[BATCH];
     size_t count = BATCH;
@@ -216,17 +216,17 @@ static int copy_aside(struct tx *tx, void *arg)
     return rc;
 }
 
-int repair_copy_aside(struct store *store, uint64_t mailbox, uint32_t number, uint32_t *from)
+int repair_copy_beside(struct store *store, uint64_t mailbox, uint32_t number, uint32_t *from)
 {
-    struct aside work = {.mailbox = mailbox, .number = number, .from = *from};
-    int rc = repair_step(store, copy_aside, &work);
+    struct beside work = {.mailbox = mailbox, .number = number, .from = *from};
+    int rc = repair_step(store, copy_beside, &work);
     *from = work.from;
     return rc;
 }
 
-static int put_aside(struct tx *tx, void *arg)
+static int put_beside(struct tx *tx, void *arg)
 {
-    const struct aside *work = arg;
+    const struct beside *work = arg;
     struct box box = {.header = {.number = work->number}};
     int rc = repair_adopt(tx, work->drafts, work->draft_count);
     if (rc == ERR_OK)
@@ -234,23 +234,23 @@ static int put_aside(struct tx *tx, void *arg)
     return rc ? rc : repair_drop_unused(tx, work->drafts, work->draft_count);
 }
 
-int repair_put_aside(
+int repair_put_beside(
     struct store *store, uint32_t number, const struct merge_other *other,
     const struct uidset *gone, struct draft **drafts, size_t draft_count,
     uint64_t *expunged) /* NOLINT(readability-non-const-parameter): written later */
 {
-    struct aside work = {.number = number,
-                         .other = other,
-                         .gone = gone,
-                         .drafts = drafts,
-                         .draft_count = draft_count,
-                         .expunged = expunged};
-    return repair_step(store, put_aside, &work);
+    struct beside work = {.number = number,
+                          .other = other,
+                          .gone = gone,
+                          .drafts = drafts,
+                          .draft_count = draft_count,
+                          .expunged = expunged};
+    return repair_step(store, put_beside, &work);
 }
 
 static int count_rows(struct tx *tx, void *arg)
 {
-    struct aside *work = arg;
+    struct beside *work = arg;
     struct header header;
     struct stop stop;
     *work->counted = (struct header){0};
@@ -259,8 +259,8 @@ static int count_rows(struct tx *tx, void *arg)
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
     rc = stop_get(tx->db, work->mailbox, &stop);
-    if (rc == ERR_OK && stop.aside)
-        header.number = stop.aside;
+    if (rc == ERR_OK && stop.beside)
+        header.number = stop.beside;
     uidset_clear(work->damaged);
     return rc ? rc : count_records(tx->db, &header, work->counted, work->damaged, work->sums);
 }
@@ -268,7 +268,7 @@ static int count_rows(struct tx *tx, void *arg)
 int repair_count(struct store *store, uint64_t mailbox, struct header *counted,
                  struct uidset *damaged, const struct record_sums *sums)
 {
-    struct aside work = {.mailbox = mailbox, .counted = counted, .damaged = damaged, .sums = sums};
+    struct beside work = {.mailbox = mailbox, .counted = counted, .damaged = damaged, .sums = sums};
     return store_read(store, count_rows, &work);
 }
 

@@ -82,22 +82,22 @@ static int forget_gone(struct restore_plan *plan)
 static int put_gone_last(struct restore_plan *plan)
 {
     size_t kept = 0, gone = 0;
-    struct restore_item *aside = malloc((plan->count + 1) * sizeof *aside);
-    if (!aside)
+    struct restore_item *gone_items = malloc((plan->count + 1) * sizeof *gone_items);
+    if (!gone_items)
         return fail(ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < plan->count; i++) {
         struct restore_item *item = &plan->items[i];
         if (item->act == RESTORE_GONE)
-            aside[gone++] = *item;
+            gone_items[gone++] = *item;
         else if (item->pending && item->uids.count == 0)
             uidset_free(&item->uids);
         else
             plan->items[kept++] = *item;
     }
     for (size_t i = 0; i < gone; i++)
-        plan->items[kept + i] = aside[i];
+        plan->items[kept + i] = gone_items[i];
     plan->count = kept + gone;
-    free(aside);
+    free(gone_items);
     return ERR_OK;
 }
 

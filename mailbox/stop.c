@@ -14,7 +14,7 @@
 #define STANDING_BIT 2u /* beside the state: what is in it follows */
 
 /* Offsets of the stored form; then what is in it, when that is known, the reason, the CRC-32. */
-enum { AT_MODSEQ = 0, AT_STATE = 8, AT_ASIDE = 9, FIXED_SIZE = 13 };
+enum { AT_MODSEQ = 0, AT_STATE = 8, AT_BESIDE = 9, FIXED_SIZE = 13 };
 enum { STANDING_NUMBER = 0, STANDING_NODE = 4, STANDING_AS_OF = 12, STANDING_SIZE = 20 };
 
 static struct bytes key_of(uint8_t key[KEY_SIZE], uint64_t mailbox)
@@ -36,7 +36,7 @@ static int decode(struct bytes key, struct bytes row, struct stop *stop)
     *stop = (struct stop){.mailbox = load_be64(key.data),
                           .modseq = load_u64(row.data + AT_MODSEQ),
                           .state = (enum stop_state)(row.data[AT_STATE] & STATE_BITS),
-                          .aside = load_u32(row.data + AT_ASIDE)};
+                          .beside = load_u32(row.data + AT_BESIDE)};
     if (standing) {
         stop->epoch.number = load_u32(row.data + FIXED_SIZE + STANDING_NUMBER);
         stop->epoch.node = load_u64(row.data + FIXED_SIZE + STANDING_NODE);
@@ -64,7 +64,7 @@ int stop_put(struct db_txn *txn, const struct stop *stop)
     size_t size = FIXED_SIZE;
     save_u64(row + AT_MODSEQ, stop->modseq);
     row[AT_STATE] = (uint8_t)stop->state;
-    save_u32(row + AT_ASIDE, stop->aside);
+    save_u32(row + AT_BESIDE, stop->beside);
     if (stop->epoch.number || stop->as_of) {
         row[AT_STATE] |= STANDING_BIT;
         save_u32(row + size + STANDING_NUMBER, stop->epoch.number);

@@ -25,7 +25,7 @@ struct stop {
     uint64_t mailbox; /* id; 0: the store's own values */
     uint64_t modseq;  /* the first entry that is not in it */
     enum stop_state state;
-    uint32_t aside; /* local number under which it is built anew; 0: nothing is */
+    uint32_t beside; /* local number under which it is built beside; 0: it is not */
     /* What is in it meanwhile: the mailbox as this epoch's branch had it at this modseq, wherever
      * the journal is by now. Number 0: nothing is in it, or it is not known, and clients that know
      * no later modseq than `as_of` cannot be told what changed. */

@@ -1,7 +1,7 @@
 /* A store's handle, and how a closure is run: begin, look what the store says of itself, run it,
  * save, commit, wake the agent.
  *
- * Failure modes: a full map is grown, a full disk gives what room was set aside to what frees more,
+ * Failure modes: a full map is grown, a full disk gives the room in reserve to what frees more,
  * and the closure is run again. A data file that was copied, or a machine that stopped before
  * relaxed commits were durable, is noticed by the next commit, which first opens an epoch.
  */

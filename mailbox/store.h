@@ -100,8 +100,7 @@ int tx_set_role(struct tx *tx, enum role role, const char *master); /* master ma
 /* This node is the master from here on. The epoch's first entry gets the modseq `first`, above
  * every other; 0: the next. Its number is above `number`, and above all that are known here. */
 int tx_open_epoch(struct tx *tx, const char *reason, uint64_t first, uint32_t number);
-/* This transaction frees more room than it takes: on a full disk it may have what is set aside for
- * such. */
+/* This transaction frees more room than it takes: on a full disk it may have the reserve. */
 void tx_frees_space(struct tx *tx);
 int64_t tx_time(const struct tx *tx); /* of the changes of this transaction */
 

@@ -37,7 +37,7 @@ struct tx {
                          until they were durable; else 0 */
     char actor[ACTOR_MAX_SIZE + 1];
     bool node_dirty;
-    bool frees_space; /* on a full disk it may have what was set aside */
+    bool frees_space; /* on a full disk it may have the reserve */
     bool notify;      /* the agent has to know although no entry was made */
     bool silent;      /* who commits tells the agent himself */
     bool merging;     /* the commit may be as large as the differences that it merges, and about
