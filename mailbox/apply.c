@@ -46,9 +46,11 @@ static int find(struct tx *tx, struct box *box, uint32_t uid, struct record *rec
     return rc == ERR_END ? differs(box, uid, "no record") : rc;
 }
 
-static int intern_sets(struct tx *tx, const struct change *change)
+int apply_keywords(struct tx *tx, const struct change *change)
 {
-    int rc = ERR_OK;
+    int rc = keywords_intern(tx->db, change->keywords_before);
+    if (rc == ERR_OK)
+        rc = keywords_intern(tx->db, change->keywords_after);
     for (size_t i = 0; i < change->set_count && rc == ERR_OK; i++)
         rc = keywords_intern(tx->db, change->sets[i]);
     return rc;
@@ -56,7 +58,7 @@ static int intern_sets(struct tx *tx, const struct change *change)
 
 static int apply_append(struct tx *tx, struct box *box, const struct change *change)
 {
-    int rc = intern_sets(tx, change);
+    int rc = ERR_OK;
     for (size_t i = 0; i < change->record_count && rc == ERR_OK; i++) {
         struct record there;
         const struct record *record = &change->records[i];
@@ -71,7 +73,7 @@ static int apply_append(struct tx *tx, struct box *box, const struct change *cha
 
 static int apply_expunge(struct tx *tx, struct box *box, const struct change *change)
 {
-    int rc = intern_sets(tx, change);
+    int rc = ERR_OK;
     for (size_t i = 0; i < change->record_count && rc == ERR_OK; i++) {
         struct record before;
         rc = find(tx, box, change->records[i].uid, &before);
@@ -91,7 +93,7 @@ static int apply_expunge(struct tx *tx, struct box *box, const struct change *ch
 
 static int apply_bury(struct tx *tx, struct box *box, const struct change *change)
 {
-    int rc = intern_sets(tx, change);
+    int rc = ERR_OK;
     for (size_t i = 0; i < change->record_count && rc == ERR_OK; i++) {
         struct record before;
         const struct record *tombstone = &change->records[i];
@@ -107,14 +109,11 @@ static int apply_bury(struct tx *tx, struct box *box, const struct change *chang
 static int apply_flags(struct tx *tx, struct box *box, const struct change *change)
 {
     uint64_t keywords = keywords_hash(change->keywords_after);
-    int rc = keywords_intern(tx->db, change->keywords_before);
-    if (rc == ERR_OK)
-        rc = keywords_intern(tx->db, change->keywords_after);
+    int rc = ERR_OK;
     uint32_t uid;
     for (uint32_t at = 1; at && uidset_next(&change->uids, at, &uid); at = uid + 1) {
         struct record before;
-        if (rc == ERR_OK)
-            rc = find(tx, box, uid, &before);
+        rc = find(tx, box, uid, &before);
         if (rc)
             return rc;
         if (!record_live(&before))
@@ -288,7 +287,9 @@ static int apply_facts(struct tx *tx, struct box *box, const struct change *chan
 
 int apply_change(struct tx *tx, struct box *box, const struct change *change)
 {
-    int rc = ERR_OK;
+    int rc = apply_keywords(tx, change);
+    if (rc)
+        return rc;
     switch (change->kind) {
     case ENTRY_APPEND:
         rc = apply_append(tx, box, change);

@@ -83,12 +83,14 @@ static int apply_mail(struct tx *tx, const struct entry *entry)
 }
 
 /* Of a stopped mailbox only name and state are followed, so that other mailboxes can have the names
- * that it leaves; and marks are kept. */
+ * that it leaves; marks and keyword sets are kept. */
 static int apply_stopped(struct tx *tx, const struct entry *entry)
 {
     struct box *box;
     struct stop stop;
     int rc = change_decode(entry, &tx->change);
+    if (rc == ERR_OK)
+        rc = apply_keywords(tx, &tx->change);
     if (rc == ERR_OK && tx->change.kind == ENTRY_MARK)
         rc = apply_mark(tx, &tx->change);
     tx->change.facts_changed &= FACT_NAME | FACT_STATE;

@@ -82,6 +82,9 @@ int tx_finish(struct tx *tx);
 /* Carries out a change (mailbox/apply.c), at a master before it is journaled, at a replica from the
  * journal. `box` is NULL for the store's own. */
 int apply_change(struct tx *tx, struct box *box, const struct change *change);
+/* Its keyword sets alone: for an entry that is kept without being carried out, so that views can
+ * look behind it. */
+int apply_keywords(struct tx *tx, const struct change *change);
 /* A mark alone: every node keeps them, also of mailboxes that it does not follow just now. */
 int apply_mark(struct tx *tx, const struct change *change);
 /* One record becomes another, with all that follows for counts, digest and content; NULL: there is

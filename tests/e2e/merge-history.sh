@@ -197,6 +197,21 @@ for trimmed in A B 'A B'; do
     same 'a1:- b1:- m1:Old m2:\Seen m3:\Flagged m4:\Flagged' "$(texts A)" "A"
 done
 
+echo "- behind the fork the replica tells the master's history, keywords too that were gone when it was made equal"
+begin 2
+apart
+append B INBOX b1
+A flags INBOX 1 +Once
+A flags INBOX 1 -Once
+append A INBOX a1 --flags Twice
+A flags INBOX 3 Thrice
+A expunge INBOX 3
+behind=$(last A)
+merge
+for ((at = fork_at; at <= behind; at++)); do
+    same "$(mail A INBOX --at "$at")" "$(mail B INBOX --at "$at")" "B at $at"
+done
+
 echo "- no common position is known: a master from an old copy went on under modseqs it had given out, both windows cut behind the fork"
 begin 3
 cp "$work/A/data.mdb" "$work/A.kept"
