@@ -6,93 +6,16 @@
  * beforehand; hashing them counts as shiplog's time. The two take turns in going first.
  */
 #include "base/err.h"
+#include "bench/bare.h"
 #include "bench/bench.h"
 #include "mailbox/mailbox.h"
 
-#include <lmdb.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define MESSAGES 256u
 #define MESSAGE_SIZE 4096u
 #define FLAG_COMMITS 200u
-#define MAP_SIZE ((size_t)4 << 30) /* of either; valgrind cannot have two of 64 GiB */
-/* Bytes of these journal entries, as `journal status` counts them. */
-#define ENTRY_APPEND_SIZE 152u
-#define ENTRY_FLAGS_SIZE 92u
-
-enum { STATE, JOURNAL, MAILBOXES, RECORDS, GUIDS, CONTENT, TABLES };
-static const char *const names[TABLES] = {"state",   "journal", "mailboxes",
-                                          "records", "guids",   "content"};
-
-struct bare {
-    MDB_env *env;
-    MDB_dbi tables[TABLES];
-    uint64_t modseq, content;
-    uint32_t uid;
-};
-
-static void must(int mdb, const char *what)
-{
-    bench_require(mdb, what, mdb_strerror(mdb));
-}
-
-static void bare_open(struct bare *bare, const char *path)
-{
-    MDB_txn *txn;
-    mkdir(path, 0700);
-    must(mdb_env_create(&bare->env), "create");
-    mdb_env_set_maxdbs(bare->env, TABLES);
-    mdb_env_set_mapsize(bare->env, MAP_SIZE);
-    must(mdb_env_open(bare->env, path, MDB_NOTLS, 0600), "open");
-    must(mdb_txn_begin(bare->env, NULL, 0, &txn), "begin");
-    for (int i = 0; i < TABLES; i++)
-        must(mdb_dbi_open(txn, names[i], MDB_CREATE, &bare->tables[i]), names[i]);
-    must(mdb_txn_commit(txn), "commit");
-}
-
-static void bare_put(struct bare *bare, MDB_txn *txn, int table, const void *key, size_t key_size,
-                     const void *value, size_t size, unsigned flags)
-{
-    MDB_val k = {key_size, (void *)(uintptr_t)key};
-    MDB_val v = {size, (void *)(uintptr_t)value};
-    must(mdb_put(txn, bare->tables[table], &k, &v, flags), "put");
-}
-
-static void bare_get(struct bare *bare, MDB_txn *txn, int table, const void *key, size_t key_size)
-{
-    MDB_val k = {key_size, (void *)(uintptr_t)key};
-    MDB_val v;
-    int mdb = mdb_get(txn, bare->tables[table], &k, &v);
-    if (mdb != MDB_NOTFOUND)
-        must(mdb, "get");
-}
-
-static uint8_t blank[65536];
-
-/* What every commit reads first and writes last. */
-static void bare_begin(struct bare *bare, MDB_txn **txn)
-{
-    must(mdb_txn_begin(bare->env, NULL, 0, txn), "begin");
-    bare_get(bare, *txn, STATE, "node", 4);
-    bare_get(bare, *txn, STATE, "journal", 7);
-    bare_get(bare, *txn, MAILBOXES, blank, 8);
-}
-
-static void bare_end(struct bare *bare, MDB_txn *txn)
-{
-    bare_put(bare, txn, MAILBOXES, blank, 8, blank, 125, 0);
-    bare_put(bare, txn, STATE, "journal", 7, blank, 64, 0);
-    bare_put(bare, txn, STATE, "node", 4, blank, 95, 0);
-    must(mdb_txn_commit(txn), "commit");
-}
-
-static void bare_entry(struct bare *bare, MDB_txn *txn, size_t size)
-{
-    uint8_t key[8];
-    save_be64(key, ++bare->modseq);
-    bare_put(bare, txn, JOURNAL, key, sizeof key, blank, size, MDB_APPEND);
-}
 
 static void bare_append(struct bare *bare, struct draft **drafts)
 {
@@ -116,20 +39,6 @@ static void bare_append(struct bare *bare, struct draft **drafts)
         bare_put(bare, txn, GUIDS, guid, GUID_SIZE, blank, 36, 0);
         bare_entry(bare, txn, ENTRY_APPEND_SIZE);
     }
-    bare_end(bare, txn);
-}
-
-static void bare_flag(struct bare *bare, uint32_t uid)
-{
-    uint8_t key[8];
-    MDB_txn *txn;
-    bare_begin(bare, &txn);
-    save_be32(key, 1);
-    save_be32(key + 4, uid);
-    bare_get(bare, txn, RECORDS, key, sizeof key);
-    bare_get(bare, txn, RECORDS, key, sizeof key);
-    bare_put(bare, txn, RECORDS, key, sizeof key, blank, 100, 0);
-    bare_entry(bare, txn, ENTRY_FLAGS_SIZE);
     bare_end(bare, txn);
 }
 
@@ -292,7 +201,7 @@ int main(int argc, char **argv)
     size_t rounds = argc > 2 ? strtoul(argv[2], NULL, 10) : 15;
     struct bench bench = {.work = {.drafts = drafts, .texts = texts}};
     struct owner owner = {.user = "owner"};
-    struct store_options options = {.map_size = MAP_SIZE};
+    struct store_options options = {.map_size = BARE_MAP_SIZE};
     if (argc < 2 || rounds == 0) {
         fputs("usage: commit DIRECTORY [ROUNDS]\n", stderr);
         return 2;
@@ -310,7 +219,7 @@ int main(int argc, char **argv)
     commit(bench.store, create, &bench.work);
     measure(&bench, rounds);
     store_close(bench.store);
-    mdb_env_close(bench.bare.env);
+    bare_close(&bench.bare);
     free(bench.ours);
     free(bench.theirs);
     return 0;

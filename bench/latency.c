@@ -2,17 +2,17 @@
  * durable commits of LMDB.
  *
  * usage: latency SHIPLOGD DIRECTORY [COMMITS]
- * Two agents run; one commit after another is made at the master. When it was durable at the
- * replica is what the agent there logs. "Bare" puts one row of an entry's size and one of a
- * record's and commits, in turn with these. The least that a replica can take is told, too: a bare
- * commit, a word to another process through a socket, and a bare commit there.
+ * Two agents run; one flag change after another is committed at the master. When it was durable at
+ * the replica is what the agent there logs. "Bare" (bench/bare.h) makes the same commit, in turn
+ * with these. The least that a replica can take is told, too: a bare commit, a word to another
+ * process through a socket, and a bare commit there.
  */
 #include "base/err.h"
 #include "base/times.h"
-#include "bench/bench.h"
+#include "bench/bare.h"
+#include "mailbox/draft.h"
 #include "mailbox/mailbox.h"
 
-#include <lmdb.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -47,19 +47,36 @@ static void read_line(int fd, char *line, size_t size)
 
 struct work {
     struct name name;
-    unsigned count;
+    struct draft *draft;
+    bool add;
 };
 
-static int create(struct tx *tx, void *arg)
+/* A mailbox with one message, whose flag is then set and cleared. */
+static int fill(struct tx *tx, void *arg)
 {
     struct work *work = arg;
-    return mailbox_create(tx, &work->name, NULL);
+    struct mailbox *mailbox;
+    struct append append = {.draft = work->draft};
+    int rc = mailbox_create(tx, &work->name, NULL);
+    if (rc == ERR_OK)
+        rc = mailbox_open(tx, &work->name, NULL, &mailbox);
+    return rc ? rc : mailbox_append(mailbox, &append, NULL);
 }
 
-static int change(struct tx *tx, void *arg)
+static int flag(struct tx *tx, void *arg)
 {
     struct work *work = arg;
-    return mailbox_meta_set(tx, NULL, NULL, "bench", bytes_of(&work->count, sizeof work->count));
+    struct mailbox *mailbox;
+    struct uidset uids = {0};
+    struct flag_change change = {.mode = work->add ? FLAGS_ADD : FLAGS_REMOVE,
+                                 .flags.system = FLAG_FLAGGED};
+    int rc = mailbox_open(tx, &work->name, NULL, &mailbox);
+    if (rc == ERR_OK)
+        rc = uidset_add(&uids, 1);
+    if (rc == ERR_OK)
+        rc = mailbox_flag(mailbox, &uids, &change, NULL);
+    uidset_free(&uids);
+    return rc;
 }
 
 static int last(struct tx *tx, void *arg)
@@ -96,49 +113,11 @@ static int64_t arrival_of(struct replica *replica, uint64_t modseq)
     return when;
 }
 
-static void bare_commit(MDB_env *env, MDB_dbi table, unsigned count)
-{
-    static uint8_t blank[128];
-    MDB_txn *txn;
-    uint64_t number = count;
-    MDB_val key = {sizeof number, &number};
-    MDB_val value = {sizeof blank, blank};
-    MDB_val one = {4, "node"};
-    int mdb = mdb_txn_begin(env, NULL, 0, &txn);
-    if (!mdb)
-        mdb = mdb_put(txn, table, &key, &value, 0);
-    if (!mdb)
-        mdb = mdb_put(txn, table, &one, &value, 0);
-    if (!mdb)
-        mdb = mdb_txn_commit(txn);
-    bench_require(mdb, "bare commit", mdb_strerror(mdb));
-}
-
-static MDB_env *bare_open(const char *path, MDB_dbi *table)
-{
-    MDB_env *env;
-    MDB_txn *txn;
-    mkdir(path, 0700);
-    int mdb = mdb_env_create(&env);
-    if (!mdb)
-        mdb = mdb_env_set_mapsize(env, (size_t)1 << 30);
-    if (!mdb)
-        mdb = mdb_env_open(env, path, 0, 0600);
-    if (!mdb)
-        mdb = mdb_txn_begin(env, NULL, 0, &txn);
-    if (!mdb)
-        mdb = mdb_dbi_open(txn, NULL, 0, table);
-    if (!mdb)
-        mdb = mdb_txn_commit(txn);
-    bench_require(mdb, "bare", mdb_strerror(mdb));
-    return env;
-}
-
 /* Another process, which makes a bare commit whenever it is told to, and says when it is done. */
 static pid_t start_relay(const char *path, int *to)
 {
     int ends[2];
-    unsigned count;
+    char word;
     bench_require(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), "socketpair", "failed");
     pid_t pid = fork();
     *to = ends[0];
@@ -146,22 +125,23 @@ static pid_t start_relay(const char *path, int *to)
         close(ends[1]);
         return pid;
     }
-    MDB_dbi table;
-    MDB_env *env = bare_open(path, &table);
+    struct bare bare;
+    bare_open(&bare, path);
     close(ends[0]);
-    while (read(ends[1], &count, sizeof count) == sizeof count) {
-        bare_commit(env, table, count);
-        if (write(ends[1], &count, sizeof count) != sizeof count)
+    while (read(ends[1], &word, sizeof word) == sizeof word) {
+        bare_flag(&bare, 1);
+        if (write(ends[1], &word, sizeof word) != sizeof word)
             break;
     }
-    mdb_env_close(env);
+    bare_close(&bare);
     _exit(0);
 }
 
-static void relay(int to, unsigned count)
+static void relay(int to)
 {
-    bool done = write(to, &count, sizeof count) == sizeof count &&
-                read(to, &count, sizeof count) == sizeof count;
+    char word = 0;
+    bool done =
+        write(to, &word, sizeof word) == sizeof word && read(to, &word, sizeof word) == sizeof word;
     bench_require(!done, "relay", "failed");
 }
 
@@ -173,18 +153,11 @@ static void report(const char *what, double *times, double *bare, size_t count)
            what, t50 * 1e3, t50 / b50, t99 * 1e3, t99 / b99);
 }
 
-/* An environment of bare LMDB. Each is written once a round, as the stores are: what is written
- * again within one tick of the kernel's clock keeps its times, and some file systems save a write
- * then. */
-struct bare {
-    MDB_env *env;
-    MDB_dbi table;
-};
-
-static void measure(struct store *master, struct replica *replica, const struct bare *alone,
-                    const struct bare *before, int to, size_t count)
+/* Of bare LMDB, too, each file is written once a round: what is written again within one tick of
+ * the kernel's clock keeps its times, and some file systems save a write then. */
+static void measure(struct work *work, struct store *master, struct replica *replica,
+                    struct bare *alone, struct bare *before, int to, size_t count)
 {
-    struct work work = {0};
     struct position position;
     double *here = calloc(count, sizeof *here);
     double *there = calloc(count, sizeof *there);
@@ -192,18 +165,18 @@ static void measure(struct store *master, struct replica *replica, const struct 
     double *two = calloc(count, sizeof *two);
     bench_require(!here || !there || !bare || !two, "memory", "short");
     for (size_t i = 0; i < count; i++) {
-        work.count = (unsigned)i + 1;
+        work->add = i % 2 == 0;
         int64_t since = times_now();
         double begun = bench_now();
-        bench_require(store_commit(master, change, &work, &position), "commit", err_message());
+        bench_require(store_commit(master, flag, work, &position), "commit", err_message());
         here[i] = bench_now() - begun;
         there[i] = (double)(arrival_of(replica, position.modseq) - since) / 1e6;
         begun = bench_now();
-        bare_commit(alone->env, alone->table, work.count);
+        bare_flag(alone, 1);
         bare[i] = bench_now() - begun;
         begun = bench_now();
-        bare_commit(before->env, before->table, work.count);
-        relay(to, work.count);
+        bare_flag(before, 1);
+        relay(to);
         two[i] = bench_now() - begun;
     }
     printf("%zu commits, a bare one: median %.3f ms\n", count,
@@ -219,7 +192,9 @@ static void measure(struct store *master, struct replica *replica, const struct 
 
 int main(int argc, char **argv)
 {
-    char a[1024], b[1024], c[1024], d[1024], e[1024], line[256];
+    enum { A, B, ALONE, BEFORE, RELAY, PATHS };
+    static const char *const names[PATHS] = {"a", "b", "bare", "before", "relay"};
+    char paths[PATHS][1024], line[256];
     size_t count = argc > 3 ? strtoul(argv[3], NULL, 10) : 1000;
     struct store *master;
     struct owner owner = {.user = "owner"};
@@ -230,32 +205,33 @@ int main(int argc, char **argv)
         return 2;
     }
     mkdir(argv[2], 0700);
-    snprintf(a, sizeof a, "%s/a", argv[2]);
-    snprintf(b, sizeof b, "%s/b", argv[2]);
-    snprintf(c, sizeof c, "%s/bare", argv[2]);
-    snprintf(d, sizeof d, "%s/before", argv[2]);
-    snprintf(e, sizeof e, "%s/relay", argv[2]);
-    bench_require(store_init(a, ROLE_MASTER, NULL, NULL), "init", err_message());
-    bench_require(store_init(b, ROLE_REPLICA, NULL, NULL), "init", err_message());
-    pid_t third = start_relay(e, &to);
-    pid_t first = start(argv[1], a, "--listen", "127.0.0.1:0", STDOUT_FILENO, &out_a);
+    for (int i = 0; i < PATHS; i++)
+        snprintf(paths[i], sizeof paths[i], "%s/%s", argv[2], names[i]);
+    bench_require(store_init(paths[A], ROLE_MASTER, NULL, NULL), "init", err_message());
+    bench_require(store_init(paths[B], ROLE_REPLICA, NULL, NULL), "init", err_message());
+    pid_t third = start_relay(paths[RELAY], &to);
+    pid_t first = start(argv[1], paths[A], "--listen", "127.0.0.1:0", STDOUT_FILENO, &out_a);
     read_line(out_a, line, sizeof line);
     setenv("SHIPLOG_LOG", "debug", 1);
     pid_t second =
-        start(argv[1], b, "--follow", line + strlen("listening "), STDERR_FILENO, &out_b);
+        start(argv[1], paths[B], "--follow", line + strlen("listening "), STDERR_FILENO, &out_b);
     struct replica replica = {.log = fdopen(out_b, "r")};
     bench_require(!replica.log, "the replica's log", "cannot be read");
-    bench_require(store_open(a, NULL, &master), "open", err_message());
-    bench_require(store_open(b, NULL, &replica.store), "open", err_message());
+    bench_require(store_open(paths[A], NULL, &master), "open", err_message());
+    bench_require(store_open(paths[B], NULL, &replica.store), "open", err_message());
     bench_require(name_parse("INBOX", 5, &owner, &work.name), "name", err_message());
-    bench_require(store_commit(master, create, &work, NULL), "create", err_message());
-    arrival_of(&replica, 2);
+    struct position filled;
+    bench_require(draft_open(store_db(master), DRAFT_RAW, &work.draft), "draft", err_message());
+    bench_require(draft_finish(work.draft), "draft", err_message());
+    bench_require(store_commit(master, fill, &work, &filled), "fill", err_message());
+    draft_close(work.draft);
+    arrival_of(&replica, filled.modseq);
     struct bare alone, before;
-    alone.env = bare_open(c, &alone.table);
-    before.env = bare_open(d, &before.table);
-    measure(master, &replica, &alone, &before, to, count);
-    mdb_env_close(alone.env);
-    mdb_env_close(before.env);
+    bare_open(&alone, paths[ALONE]);
+    bare_open(&before, paths[BEFORE]);
+    measure(&work, master, &replica, &alone, &before, to, count);
+    bare_close(&alone);
+    bare_close(&before);
     store_close(master);
     store_close(replica.store);
     close(to);
