@@ -42,6 +42,7 @@ struct archive {
                                  from before that */
     size_t count;
     char gap[160];
+    uint64_t missing; /* the last entry that should be there and is not, by names; 0: none */
     struct opened file;
     struct cached cache[CACHED_BLOCKS];
 };
@@ -436,14 +437,17 @@ static int choose_run(struct archive *archive, size_t all, uint64_t forgotten)
     for (; first && (next = next_of_run(archive->run, all, at)); at = next->base)
         run[--first] = *next;
     archive->gap[0] = '\0';
+    archive->missing = 0;
     uint64_t behind = forgotten;
     for (size_t i = 0; i < all; i++)
         if (archive->run[i].last < at && archive->run[i].last > behind)
             behind = archive->run[i].last;
-    if (at > behind)
+    if (at > behind) {
+        archive->missing = at;
         snprintf(archive->gap, sizeof archive->gap,
                  ARCHIVE_DIRECTORY "/ lacks the entries behind %llu up to %llu",
                  (unsigned long long)behind, (unsigned long long)at);
+    }
     archive->count = all - first;
     memmove(run, run + first, archive->count * sizeof *run);
     free(archive->run);
@@ -490,6 +494,11 @@ uint64_t archive_oldest(const struct archive *archive)
 const char *archive_gap(const struct archive *archive)
 {
     return archive->gap;
+}
+
+uint64_t archive_missing(const struct archive *archive)
+{
+    return archive->missing;
 }
 
 struct proof {

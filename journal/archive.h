@@ -33,6 +33,9 @@ bool archive_reaches(const struct archive *archive, uint64_t modseq); /* this en
 uint64_t archive_oldest(const struct archive *archive);
 /* Why nothing older is reached, for people: "" when there should be nothing older. */
 const char *archive_gap(const struct archive *archive);
+/* The last of the entries that were not forgotten and are in no file that is here; 0: none is
+ * missing. archive_gap() says so until they are forgotten. */
+uint64_t archive_missing(const struct archive *archive);
 
 /* The entry at or below `modseq`; the first above it. Views are valid until the next call. ERR_END:
  * none is reached. */

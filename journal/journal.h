@@ -67,7 +67,8 @@ int journal_at_time(struct db_txn *txn, int64_t time, uint64_t *modseq);
 int journal_trim(struct db_txn *txn, uint64_t up_to, uint64_t most, bool archived,
                  uint64_t *removed);
 /* The highest modseq up to which nobody has to have the entries: they were trimmed without the
- * archive, or the journal began anew behind them. UINT64_MAX: it was not noted. ERR_CORRUPT. */
+ * archive, the journal began anew behind them, or a repair accepted that their files are gone. What
+ * is there nevertheless is found. UINT64_MAX: it was not noted. ERR_CORRUPT. */
 int journal_forgotten(struct db_txn *txn, uint64_t *modseq);
 int journal_forget(struct db_txn *txn, uint64_t modseq);
 

@@ -303,12 +303,39 @@ static int find_archive(struct tx *tx, void *arg)
     return history_archive(of->history, tx_db(tx), &of->archive);
 }
 
+static int open_archive(struct check *check, struct archive_of *of)
+{
+    int rc = history_open(db_directory_fd(store_db(check->store)), &of->history);
+    return rc ? rc : store_read(check->store, find_archive, of);
+}
+
+/* Others may have trimmed meanwhile, and noted more. */
+static int forget_missing(struct tx *tx, void *arg)
+{
+    const uint64_t *missing = arg;
+    uint64_t known;
+    int rc = journal_forgotten(tx_db(tx), &known);
+    return rc || known >= *missing ? rc : journal_forget(tx_db(tx), *missing);
+}
+
+/* Nothing makes files again that are not there: their entries are not missed from here on. */
+static int accept_missing(struct check *check)
+{
+    struct archive_of of = {0};
+    int rc = open_archive(check, &of);
+    uint64_t missing = rc ? 0 : archive_missing(of.archive);
+    rc = missing ? store_maintain(check->store, forget_missing, &missing) : ERR_OK;
+    if (rc == ERR_OK && missing)
+        check_wrong(check, true, ARCHIVE_DIRECTORY, "%s: accepted as gone",
+                    archive_gap(of.archive));
+    history_close(of.history);
+    return rc;
+}
+
 static int prove_archive(struct check *check)
 {
     struct archive_of of = {0};
-    int rc = history_open(db_directory_fd(store_db(check->store)), &of.history);
-    if (rc == ERR_OK)
-        rc = store_read(check->store, find_archive, &of);
+    int rc = open_archive(check, &of);
     rc = rc ? check_note(check, ARCHIVE_DIRECTORY, rc)
             : archive_prove(of.archive, wrong_file, check);
     history_close(of.history);
@@ -321,6 +348,8 @@ static int run(struct store *store, bool contents, bool repair, check_report *re
     struct check check = {.store = store, .repair = repair};
     int rc = look(&check);
     check.txn = NULL; /* it has ended */
+    if (rc == ERR_OK && check.looked && repair)
+        rc = accept_missing(&check);
     if (rc == ERR_OK && check.looked)
         rc = prove_archive(&check);
     if (rc == ERR_OK && contents)

@@ -9,9 +9,8 @@
 typedef void check_report(void *arg, const char *where, const char *what);
 
 /* Looks at all of the store: pages, every table, what refers to each other from both sides, the
- * archive. ERR_OK
- * also when things are wrong (*wrong counts them). Where pages are damaged nothing else is looked
- * at. `contents`: also inflate and hash every message. */
+ * archive. ERR_OK also when things are wrong (*wrong counts them). Where pages are damaged nothing
+ * else is looked at. `contents`: also inflate and hash every message. */
 int check_store(struct store *store, bool contents, check_report *report, void *arg,
                 uint64_t *wrong);
 
@@ -22,7 +21,8 @@ struct check_result {
 /* The same, and mends what follows from the rest: reference counts, counts, the table of names,
  * chunks that nobody refers to. Mail that is missing or changed is never made to fit: its mailbox
  * is marked (mailbox/stop.h), and content that cannot be read is forgotten where another node may
- * have it, so that the other end is asked. Other writers wait meanwhile. */
+ * have it, so that the other end is asked. Files that the archive lacks are told once and accepted
+ * as gone. Other writers wait meanwhile. */
 int check_repair(struct store *store, check_report *report, void *arg, struct check_result *result);
 
 /* Counts references to content anew and sets those that are wrong; content that nothing refers to

@@ -644,6 +644,9 @@ run 1 "${S[@]}" check
 has "^archive${TAB}archive/ lacks the entries behind [0-9]+ up to [0-9]+$"
 run 3 "${S[@]}" mailboxes --at "$((last - kept))"
 ok list INBOX
+ok check --repair
+has "^archive${TAB}archive/ lacks the entries behind [0-9]+ up to [0-9]+: accepted as gone; mended$"
+prints '' check
 mv "$work/whole" "$work/store/archive/$file"
 prints '' check
 ok journal retain --entries none --bytes none --archive no --slot-bound none

@@ -338,9 +338,9 @@ static void past_is_read_through_the_archive(void **state)
     nothing_is_wrong(place);
 }
 
-static void take_newest_file(struct place *place)
+static void newest_file(struct place *place, char path[PATH_MAX])
 {
-    char path[PATH_MAX], folder[PATH_MAX], newest[NAME_MAX + 1] = "";
+    char folder[PATH_MAX], newest[NAME_MAX + 1] = "";
     scratch_path(folder, place->path, ARCHIVE_DIRECTORY);
     DIR *list = opendir(folder);
     const struct dirent *item;
@@ -350,6 +350,12 @@ static void take_newest_file(struct place *place)
             snprintf(newest, sizeof newest, "%s", item->d_name);
     closedir(list);
     scratch_path(path, folder, newest);
+}
+
+static void take_newest_file(struct place *place)
+{
+    char path[PATH_MAX];
+    newest_file(place, path);
     assert_int_equal(unlink(path), 0);
 }
 
@@ -378,6 +384,36 @@ static void every_missing_file_is_named(void **state)
     assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
     assert_int_equal(wrong, 1); /* the oldest */
     says_at(place, 5, ARCHIVE_DIRECTORY "/ lacks the entries");
+}
+
+/* By a repair, once: what else goes is told again, and what is put back is there again. */
+static void missing_files_are_accepted_as_gone(void **state)
+{
+    struct place *place = *state;
+    struct retained done;
+    struct check_result result;
+    char path[PATH_MAX], elsewhere[PATH_MAX];
+    change(place, 30);
+    assert_int_equal(cut_to(place, 20, true, &done), ERR_OK);
+    scratch_path(elsewhere, place->root, "elsewhere");
+    newest_file(place, path);
+    assert_int_equal(rename(path, elsewhere), 0);
+    assert_int_equal(cut_to(place, 10, true, &done), ERR_OK);
+    assert_int_equal(check_repair(place->store, complain, NULL, &result), ERR_OK);
+    assert_int_equal(result.wrong, 1);
+    assert_int_equal(result.mended, 1);
+    nothing_is_wrong(place);
+    is_proved(place);
+    says_at(place, 5, "trimmed");
+    assert_int_equal(inbox_digest(place, place->modseqs[15]), place->digests[15]);
+    assert_int_equal(rename(elsewhere, path), 0);
+    nothing_is_wrong(place);
+    past_is_whole(place);
+    newest_file(place, path);
+    assert_int_equal(unlink(path), 0);
+    uint64_t wrong;
+    assert_int_equal(check_store(place->store, true, complain, NULL, &wrong), ERR_OK);
+    assert_int_equal(wrong, 1);
 }
 
 /* Archived, thrown away, archived, archived: what was thrown away is not missed, a file is. */
@@ -624,6 +660,8 @@ int main(void)
                                         close_place),
         cmocka_unit_test_setup_teardown(past_is_read_through_the_archive, open_place, close_place),
         cmocka_unit_test_setup_teardown(every_missing_file_is_named, open_place, close_place),
+        cmocka_unit_test_setup_teardown(missing_files_are_accepted_as_gone, open_place,
+                                        close_place),
         cmocka_unit_test_setup_teardown(what_was_thrown_away_is_no_missing_file, open_place,
                                         close_place),
         cmocka_unit_test_setup_teardown(check_finds_damage_of_the_archive, open_place, close_place),
