@@ -100,6 +100,13 @@ static int clear_meta(struct tx *tx, struct box *box, bool *cleared)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+/* Damage took records that the header counts. What is not there cannot go. */
+static int missing(const struct mailbox *mailbox)
+{
+    return fail(ERR_CORRUPT, "mailbox id:%016llx: records are missing",
+                (unsigned long long)mailbox->box->header.id);
+}
+
 /* The live records of a deleted mailbox, expunged by ordinary entries, one commit's worth at a
  * time. */
 static int expunge_deleted(struct mailbox *mailbox, struct expiry *expiry)
@@ -119,7 +126,7 @@ static int expunge_deleted(struct mailbox *mailbox, struct expiry *expiry)
         taken++;
     }
     if (rc == ERR_OK)
-        rc = mailbox_expunge(mailbox, &uids, true, &expiry->purged);
+        rc = taken ? mailbox_expunge(mailbox, &uids, true, &expiry->purged) : missing(mailbox);
     uidset_free(&uids);
     uidset_free(&some);
     expiry->more = true;
@@ -136,7 +143,7 @@ static int purge_deleted(struct mailbox *mailbox, struct expiry *expiry)
     if (box->header.tombstones) {
         rc = mailbox_purge(mailbox, INT64_MAX, &expiry->purged, &expiry->more);
         expiry->more = true;
-        return rc;
+        return rc == ERR_OK && !expiry->purged ? missing(mailbox) : rc;
     }
     rc = edit_begin(mailbox->tx, box, ENTRY_PURGE, &change);
     if (rc)

@@ -100,7 +100,8 @@ int mailbox_meta_unset(struct tx *tx, struct mailbox *mailbox, const char *user,
 
 /* Expires tombstones of one mailbox (id) or of all (0) that are older than `age` microseconds, in
  * as many bounded commits as it takes: at a master as changes, deleted mailboxes included (theirs
- * are expunged first, then they are purged); at a replica locally. */
+ * are expunged first, then they are purged); at a replica locally. ERR_CORRUPT: damage took records
+ * of a deleted one, which stays. */
 int store_expire(struct store *store, uint64_t id, int64_t age, uint64_t *purged);
 
 #endif

@@ -8,6 +8,7 @@
 #include "mailbox/content.h"
 #include "mailbox/garbage.h"
 #include "mailbox/lacking.h"
+#include "mailbox/mailbox.h"
 #include "mailbox/repair.h"
 #include "mailbox/stop.h"
 #include "mailbox/tx.h"
@@ -702,6 +703,43 @@ static void a_mailbox_that_damage_hides_is_not_said_to_be_unknown(void **state)
     assert_int_equal(view_open(place->store, place->id, &view), ERR_CORRUPT);
 }
 
+static int delete_inbox(struct tx *tx, void *arg)
+{
+    const struct place *place = arg;
+    struct mailbox *mailbox;
+    int rc = mailbox_open_id(tx, place->id, NULL, &mailbox);
+    return rc ? rc : mailbox_delete(mailbox);
+}
+
+static int lose_tombstone(struct tx *tx, void *arg)
+{
+    struct place *place = arg;
+    struct header header;
+    int rc = header_get(tx_db(tx), place->id, &header);
+    return rc ? rc : record_delete(tx_db(tx), header.number, 6);
+}
+
+/* Of a mailbox that counts more than there is nothing goes for ever, or pretends to. */
+static void expiring_a_damaged_mailbox_comes_to_an_end(void **state)
+{
+    struct place *place = *state;
+    uint64_t purged;
+    assert_int_equal(store_commit(place->store, delete_inbox, place, NULL), ERR_OK);
+    assert_int_equal(store_maintain(place->store, lose_record, place), ERR_OK);
+    assert_int_equal(store_expire(place->store, place->id, 0, &purged), ERR_CORRUPT);
+}
+
+static void expiring_a_mailbox_without_its_tombstones_comes_to_an_end(void **state)
+{
+    struct place *place = *state;
+    uint64_t purged;
+    assert_int_equal(store_commit(place->store, delete_inbox, place, NULL), ERR_OK);
+    assert_int_equal(store_maintain(place->store, lose_tombstone, place), ERR_OK);
+    assert_int_equal(store_expire(place->store, place->id, 0, &purged), ERR_CORRUPT);
+    checked(place, true);
+    assert_int_equal(store_expire(place->store, place->id, 0, &purged), ERR_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -727,6 +765,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(content_whose_row_is_damaged_is_not_said_to_be_gone,
                                         open_place, close_place),
         cmocka_unit_test_setup_teardown(a_mailbox_that_damage_hides_is_not_said_to_be_unknown,
+                                        open_place, close_place),
+        cmocka_unit_test_setup_teardown(expiring_a_damaged_mailbox_comes_to_an_end, open_place,
+                                        close_place),
+        cmocka_unit_test_setup_teardown(expiring_a_mailbox_without_its_tombstones_comes_to_an_end,
                                         open_place, close_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,7 +84,7 @@ uint64_t listing_stamp(const struct header *header)
     return hash_xxh3(parts, sizeof parts);
 }
 
-static uint64_t digest_of(const struct header *header)
+uint64_t listing_digest(const struct header *header)
 {
     const struct facts *facts = &header->facts;
     const uint64_t parts[] = {header->items, facts->uidvalidity, facts->uidnext,
@@ -114,7 +114,7 @@ int listing_read(struct tx *tx, uint64_t id, struct listing *listing)
         rc = read_metas(tx, id, listing);
     uidset_free(&bob);
     listing->facts = header.facts;
-    listing->digest = digest_of(&header);
+    listing->digest = listing_digest(&header);
     listing->stamp = listing_stamp(&header);
     listing->forgotten = header_forgotten(&header);
     return rc;

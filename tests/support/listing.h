@@ -35,6 +35,7 @@ struct listing {
 
 /* Reads mailbox `id` (0: the store's values). Records that cannot be read are left out. */
 int listing_read(struct tx *tx, uint64_t id, struct listing *listing);
+uint64_t listing_digest(const struct header *header); /* a listing's `digest` */
 uint64_t listing_stamp(const struct header *header);
 void listing_free(struct listing *listing);
 const struct item *listing_find(const struct listing *listing, uint32_t uid);

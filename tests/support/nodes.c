@@ -475,10 +475,20 @@ void nodes_keep_copy(struct nodes *nodes, unsigned node)
     nodes->copied[node] = true;
 }
 
+/* What one node lost by damage another one may have lost with its newest commits: nobody could
+ * bring that back. */
+static bool lost_elsewhere(const struct nodes *nodes, unsigned node)
+{
+    bool lost = false;
+    for (unsigned i = 0; i < nodes->count; i++)
+        lost = lost || (i != node && nodes->oracle.nodes[i].loss_count);
+    return lost;
+}
+
 void nodes_put_back(struct nodes *nodes, unsigned node, bool same_file)
 {
     char data[PATH_MAX], copy[PATH_MAX];
-    if (!nodes->copied[node])
+    if (!nodes->copied[node] || lost_elsewhere(nodes, node))
         return;
     seeds_tell(nodes->run, "  node %u is restored from a backup%s", node,
                same_file ? ", in place" : "");

@@ -1,6 +1,7 @@
 #include "tests/support/oracle.h"
 
 #include "base/err.h"
+#include "mailbox/undo.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -797,12 +798,46 @@ static void take_in(struct oracle *oracle, const struct oracle_pass *pass, unsig
     forget(&old);
 }
 
+/* Digests that a mailbox had within a commit, before entries that neither brought nor took a
+ * message: a replica that finds damage at such an entry stops there. */
+#define WITHIN_MOST 8u
+struct within {
+    struct header header; /* as it was after the entry that comes next */
+    uint64_t digests[WITHIN_MOST];
+    size_t count;
+    bool ends; /* the entry that was seen last brought or took one */
+};
+
+static int each_within(const struct entry *entry, const struct change *change, void *arg)
+{
+    struct within *within = arg;
+    struct header *header = &within->header;
+    if (within->ends || within->count == WITHIN_MOST)
+        return ERR_END;
+    header->items = 0;
+    header->items = entry->digest - header_digest(header);
+    within->digests[within->count++] = listing_digest(header);
+    within->ends = entry->kind == ENTRY_APPEND || entry->kind == ENTRY_EXPUNGE;
+    facts_copy(&header->facts, &change->before, change->facts_changed);
+    return ERR_OK;
+}
+
+static int find_within(struct tx *tx, uint64_t id, uint64_t since, struct within *within)
+{
+    int rc = id ? header_get(tx_db(tx), id, &within->header) : ERR_END;
+    if (rc == ERR_OK)
+        rc = undo_walk(tx, &within->header, since, each_within, within);
+    return rc == ERR_END || rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
 struct look {
     struct oracle *oracle;
     unsigned node;
+    uint64_t since; /* the node's last entry when it was last looked at */
     bool changed[ORACLE_BOXES];
     struct listing before[ORACLE_BOXES];
     uint64_t marks[ORACLE_BOXES];
+    struct within within[ORACLE_BOXES];
 };
 
 static int look_at_box(struct tx *tx, struct look *look, unsigned at)
@@ -813,6 +848,8 @@ static int look_at_box(struct tx *tx, struct look *look, unsigned at)
     int rc = listing_read(tx, look->oracle->boxes[at].id, &now);
     if (rc == ERR_OK)
         rc = last_mark(tx, look->oracle->boxes[at].id, &look->marks[at]);
+    if (rc == ERR_OK)
+        rc = find_within(tx, look->oracle->boxes[at].id, look->since, &look->within[at]);
     if (rc)
         return rc;
     if (!now.there) {
@@ -836,6 +873,7 @@ static int look_at_all(struct tx *tx, void *arg)
     int rc;
     node->role = tx_node(tx)->role;
     node->fence = tx_node(tx)->fence;
+    look->since = node->last.modseq;
     node->last = tx_window(tx)->last;
     node->base = tx_window(tx)->base;
     rc = look_at_box(tx, look, 0);
@@ -869,7 +907,8 @@ static void insert_item(struct listing *listing, const struct item *item)
     listing->count++;
 }
 
-/* A damaged record counts as there until the node knows better or has it back. */
+/* A damaged record counts as there until the node knows better or has it back. It goes with its
+ * mailbox. */
 static void fill_in_losses(struct oracle *oracle, unsigned node, unsigned at)
 {
     struct oracle_node *here = &oracle->nodes[node];
@@ -885,7 +924,8 @@ static void fill_in_losses(struct oracle *oracle, unsigned node, unsigned at)
         }
         if (!all)
             all = stand(box, &sight->knowledge, &none);
-        if (listing_find(&sight->now, loss->item.uid) || all[shown(box, &loss->item)].expunged) {
+        if (sight->now.facts.state == MAILBOX_PURGED || listing_find(&sight->now, loss->item.uid) ||
+            all[shown(box, &loss->item)].expunged) {
             *loss = here->losses[--here->loss_count];
             continue;
         }
@@ -924,8 +964,11 @@ static void judge(struct oracle *oracle, struct look *look, enum cause cause,
     else if (merged && (at == 0 ? !state : look->marks[at] > sight->mark))
         take_in(oracle, pass, at, &look->before[at]);
     sight->mark = look->marks[at];
-    if (cause == CAUSE_USER || merged)
+    if (cause == CAUSE_USER || merged) {
+        for (size_t i = 0; i < look->within[at].count; i++)
+            remember_state(box, look->within[at].digests[i], &sight->knowledge);
         remember_state(box, sight->now.digest, &sight->knowledge);
+    }
     if (at == 0)
         return;
     check_numbers(oracle, look->node, at, &sight->now);
