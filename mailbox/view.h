@@ -1,5 +1,6 @@
 /* A mailbox as it is or as it was: a copy in memory, made in one short transaction, taken back by
- * undoing journal entries.
+ * undoing journal entries. On a long way back counts and digest are made again only where it ends,
+ * and compared with those that the journal recorded there.
  *
  * Threads: a view is used by one at a time. It holds no transaction between calls.
  */
