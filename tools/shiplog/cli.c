@@ -7,7 +7,7 @@
 #include <string.h>
 
 const struct command commands[] = {
-    {"init", "init [--owner USER] [--replica]", 0, 0, cmd_init, false, true, false},
+    {"init", "init [--owner USER | --replica]", 0, 0, cmd_init, false, true, false},
     {"create", "create NAME", 1, 1, cmd_create, false, false, false},
     {"rename", "rename OLD NEW", 2, 2, cmd_rename, false, false, false},
     {"delete", "delete NAME", 1, 1, cmd_delete, false, false, false},
