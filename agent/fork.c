@@ -363,6 +363,14 @@ static int find_by_epochs(struct store *store, const struct asker *follower,
     return ERR_OK;
 }
 
+static size_t find_on_path(const struct path *path, struct epoch_id id)
+{
+    size_t i = 0;
+    while (i < path->count && epoch_compare(path->epochs[i].id, id) != 0)
+        i++;
+    return i;
+}
+
 /* Of an epoch of somebody else's that began when a repair was given up, all that is known is that
  * it does not go on where its parent ended. */
 static bool begins_anew(const struct branch *branch, const struct epoch *epoch)
@@ -376,24 +384,25 @@ static bool begins_anew(const struct branch *branch, const struct epoch *epoch)
     return false;
 }
 
-/* How far what was taken in by a mark of `branch` reaches along another path: along the epoch that
- * the mark names, or along those that this one came from; 0: it has nothing of it. */
-static uint64_t reach(const struct branch *branch, const struct mark *mark, uint64_t mailbox,
+/* How far what was taken in by a mark of `branch`, whose path is `own`, reaches along another path:
+ * along the epoch that the mark names, or along those that this one came from; 0: it has nothing of
+ * it. */
+static uint64_t reach(const struct branch *branch, const struct path *own, const struct mark *mark,
                       const struct path *other)
 {
     const struct epoch *epoch = find_epoch(branch, mark->epoch);
     uint64_t end = mark->taken.modseq;
     while (epoch) {
-        bool apart = false;
-        struct epoch here = as_mailbox_has_it(branch, epoch, mailbox, &apart);
+        size_t at = find_on_path(own, epoch->id);
+        const struct epoch *here = at < own->count ? &own->epochs[at] : epoch;
         for (size_t i = 0; i < other->count; i++) {
             uint64_t theirs = end_of(other, i + 1).modseq;
-            if (same_epoch(&other->epochs[i], &here))
+            if (same_epoch(&other->epochs[i], here))
                 return end < theirs ? end : theirs;
         }
-        bool ends = epoch_compare(here.parent, here.id) >= 0 || begins_anew(branch, epoch);
-        epoch = ends ? NULL : find_epoch(branch, here.parent);
-        end = here.before.modseq;
+        bool ends = epoch_compare(here->parent, here->id) >= 0 || begins_anew(branch, epoch);
+        epoch = ends ? NULL : find_epoch(branch, here->parent);
+        end = here->before.modseq;
     }
     return 0;
 }
@@ -424,7 +433,7 @@ static void take_marks(const struct branch *here, const struct path *own, const 
         const struct mark *mark = &here->marks[i];
         bool counts = concerns(mark, mailbox) && !is_start(mark, own);
         bool later = mark->modseq > least && mark->taken.modseq >= *base_other;
-        uint64_t taken = counts && later ? reach(here, mark, mailbox, other) : 0;
+        uint64_t taken = counts && later ? reach(here, own, mark, other) : 0;
         if (taken == 0 || taken < *base_other || (taken == *base_other && !equal_is_better))
             continue;
         equal_is_better = false;
@@ -471,14 +480,6 @@ int fork_bases(const struct fork *fork, const struct branch *mine, const struct 
     free(here.epochs);
     free(there.epochs);
     return rc;
-}
-
-static size_t find_on_path(const struct path *path, struct epoch_id id)
-{
-    size_t i = 0;
-    while (i < path->count && epoch_compare(path->epochs[i].id, id) != 0)
-        i++;
-    return i;
 }
 
 /* What a mark says was taken in of the path, of the last epoch that is on it: up to `taken`, or up
@@ -544,7 +545,7 @@ static bool has_all_of(const struct branch *branch, const struct path *here,
     for (size_t i = 0; !all && i < branch->mark_count; i++) {
         const struct mark *mark = &branch->marks[i];
         all = concerns(mark, stop->mailbox) && !is_start(mark, here) &&
-              reach(branch, mark, stop->mailbox, there) >= stop->taken.modseq;
+              reach(branch, here, mark, there) >= stop->taken.modseq;
     }
     return all;
 }
@@ -590,12 +591,16 @@ int fork_strands(const struct branch *mine, const struct branch *theirs, bool *s
     return rc;
 }
 
-bool fork_is_start(const struct branch *branch, const struct mark *mark)
+/* Of the epochs of other branches that are known one may begin with the same modseq. */
+const struct epoch *fork_start(const struct branch *branch, const struct mark *mark)
 {
-    bool start = false;
-    for (size_t i = 0; !start && mark->taken.chain == 0 && i < branch->epoch_count; i++)
-        start = branch->epochs[i].first == mark->modseq;
-    return start;
+    const struct epoch *epoch = mark->taken.chain == 0 ? find_epoch(branch, branch->epoch) : NULL;
+    while (epoch && epoch->first != mark->modseq) {
+        bool apart = false;
+        struct epoch here = as_mailbox_has_it(branch, epoch, mark->mailbox, &apart);
+        epoch = epoch_compare(here.parent, here.id) < 0 ? find_epoch(branch, here.parent) : NULL;
+    }
+    return epoch;
 }
 
 /* Whether the follower knows a later epoch of somebody else's, who must be the master then. */

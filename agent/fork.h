@@ -39,8 +39,9 @@ int fork_bases(const struct fork *fork, const struct branch *mine, const struct 
 /* Whether the follower is in the midst of a repair by a node of whose branch this one has not got
  * all that is in the follower's mailboxes already: it must give that repair up. */
 int fork_strands(const struct branch *mine, const struct branch *theirs, bool *stranded);
-/* Whether a mark of this branch says what an epoch began with (journal/epoch.h). */
-bool fork_is_start(const struct branch *branch, const struct mark *mark);
+/* The epoch of this branch of which its mark says what it began with (journal/epoch.h); NULL: that
+ * is not what it says. */
+const struct epoch *fork_start(const struct branch *branch, const struct mark *mark);
 /* The epoch that a position of this branch belongs to. */
 struct epoch_id fork_epoch_at(const struct branch *branch, uint64_t modseq);
 

@@ -79,8 +79,11 @@ static int add_mailbox(const struct mailbox_line *line, void *arg)
     if (!all)
         return ERR_NOMEM;
     snapshot->all = all;
-    all[snapshot->count++] = (struct repair_mailbox){
-        .id = line->id, .digest = line->digest, .state = line->state, .name = line->name};
+    all[snapshot->count++] = (struct repair_mailbox){.id = line->id,
+                                                     .digest = line->digest,
+                                                     .lastmodseq = line->lastmodseq,
+                                                     .state = line->state,
+                                                     .name = line->name};
     return ERR_OK;
 }
 

@@ -158,8 +158,6 @@ static int consider(const struct mailbox_line *line, void *arg)
      * one that was marked as damaged waits as well. */
     if (work->fork.on_journal || work->fork.taken || line->state == MAILBOX_NONE)
         return ERR_OK;
-    if (line->state == MAILBOX_PURGED && (!own.exists || !work->fork.same_store))
-        return ERR_OK;
     if (!work->fork.same_store)
         return line->state == MAILBOX_LIVE ? add_candidate(work, line->id) : ERR_OK;
     bool same = own.exists && line->digest && line->digest == header_digest(&own.header);
@@ -198,7 +196,8 @@ static int merge(struct taking *work)
         rc = take_foreign_marks(work);
     bool own = !work->fork.on_journal && !work->fork.taken && work->theirs.store_id;
     work->session =
-        (struct merge_session){.dry_run = work->options->dry_run,
+        (struct merge_session){.adopted = !work->fork.same_store,
+                               .dry_run = work->options->dry_run,
                                .heal_only = !own,
                                .compared = work->mine.last.modseq,
                                .epoch = work->theirs.epoch,
@@ -264,7 +263,7 @@ static void find_apart(struct taking *work)
     for (size_t end = 0; end < 2; end++)
         for (size_t i = 0; i < ends[end]->mark_count; i++)
             work->apart = work->apart || (ends[end]->marks[i].modseq > work->fork.common.modseq &&
-                                          fork_is_start(ends[end], &ends[end]->marks[i]));
+                                          fork_start(ends[end], &ends[end]->marks[i]));
     /* What was taken in, and what not, is to be seen by each mailbox. */
     work->fork.taken = work->fork.taken && !work->apart;
 }

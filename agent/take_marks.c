@@ -46,15 +46,9 @@ static bool same_mark(const struct mark *a, const struct mark *b)
 }
 
 /* This end does not keep what an epoch of the follower's began with, only that it began anew. */
-static void note_start(struct taking *work, const struct mark *start)
+static void note_start(struct taking *work, const struct epoch *epoch)
 {
-    const struct branch *theirs = &work->theirs;
-    size_t i = 0;
-    while (i < theirs->epoch_count && theirs->epochs[i].first != start->modseq)
-        i++;
-    if (i == theirs->epoch_count)
-        return;
-    struct mark mark = {.epoch = theirs->epochs[i].id, .taken = {.modseq = start->modseq}};
+    struct mark mark = {.epoch = epoch->id, .taken = {.modseq = epoch->first}};
     for (size_t k = 0; k < work->taken_count; k++)
         if (epoch_compare(work->taken[k].epoch, mark.epoch) == 0 &&
             position_equal(work->taken[k].taken, mark.taken))
@@ -69,8 +63,9 @@ int take_foreign_marks(struct taking *work)
         return fail(ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < work->theirs.mark_count; i++) {
         size_t k = 0;
-        if (fork_is_start(&work->theirs, &work->theirs.marks[i])) {
-            note_start(work, &work->theirs.marks[i]);
+        const struct epoch *start = fork_start(&work->theirs, &work->theirs.marks[i]);
+        if (start) {
+            note_start(work, start);
             if (!work->theirs.marks[i].mailbox || !work->theirs.marks[i].epoch.number)
                 continue;
         }

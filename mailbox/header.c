@@ -4,6 +4,8 @@
 #include "base/hash.h"
 #include "journal/tables.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define KEY_SIZE 8u
@@ -173,6 +175,19 @@ int header_id_of(struct db_txn *txn, const struct name *name, uint64_t *id)
     struct name same;
     int rc = db_get(txn, TABLE_NAMES, name_encoded(name), &value);
     return rc ? rc : header_name_decode(name_encoded(name), value, &same, id);
+}
+
+int header_free_name(struct db_txn *txn, uint64_t id, const struct name *wanted, struct name *name)
+{
+    char suffix[20];
+    uint64_t other;
+    *name = *wanted;
+    int rc = header_id_of(txn, wanted, &other);
+    if (rc == ERR_END || (rc == ERR_OK && other == id))
+        return ERR_OK;
+    snprintf(suffix, sizeof suffix, "%016" PRIx64, id);
+    name_with_suffix(wanted, suffix, name);
+    return rc;
 }
 
 int header_name_put(struct db_txn *txn, const struct name *name, uint64_t id)

@@ -54,6 +54,8 @@ int header_decode(struct bytes key, struct bytes value, struct header *header); 
 
 /* The live mailbox of this name. ERR_END: none. */
 int header_id_of(struct db_txn *txn, const struct name *name, uint64_t *id);
+/* The name that it can have: `wanted`, or that with ~id behind it when another mailbox has it. */
+int header_free_name(struct db_txn *txn, uint64_t id, const struct name *wanted, struct name *name);
 int header_name_put(struct db_txn *txn, const struct name *name, uint64_t id);
 /* A row of the table of names; ERR_CORRUPT. */
 int header_name_decode(struct bytes key, struct bytes value, struct name *name, uint64_t *id);

@@ -13,7 +13,6 @@
 #include "mailbox/edit.h"
 #include "mailbox/undo.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,20 +123,6 @@ static int make_live(struct merging *work, const struct name *name)
     return edit_finish(work->tx, work->box, change, true);
 }
 
-/* `wanted`, or with ~id behind it when another mailbox has it. */
-static int free_name(struct merging *work, const struct name *wanted, struct name *name)
-{
-    uint64_t id;
-    char suffix[20];
-    *name = *wanted;
-    int rc = header_id_of(work->tx->db, name, &id);
-    if (rc == ERR_END || (rc == ERR_OK && id == work->other->header.id))
-        return ERR_OK;
-    snprintf(suffix, sizeof suffix, "%016" PRIx64, work->other->header.id);
-    name_with_suffix(wanted, suffix, name);
-    return rc;
-}
-
 /* The mailbox at the master, live. */
 static int find_target(struct merging *work)
 {
@@ -153,13 +138,13 @@ static int find_target(struct merging *work)
         work->buried = !keep && !revive && work->box->header.facts.state != MAILBOX_DELETED;
         if (keep || !revive)
             return ERR_OK;
-        rc = free_name(work, &theirs->name, &name);
+        rc = header_free_name(tx->db, work->other->header.id, &theirs->name, &name);
         return rc ? rc : make_live(work, &name);
     }
     if (rc != ERR_END)
         return rc;
-    work->skipped = !is_live(theirs->state);
-    if (work->skipped)
+    work->ends = !is_live(theirs->state);
+    if (work->ends)
         return ERR_OK;
     rc = header_id_of(tx->db, &theirs->name, &id);
     if (rc == ERR_OK) {
@@ -492,19 +477,46 @@ static int merge_records(struct merging *work)
     return rc || work->session->heal_only ? rc : raise_header(work);
 }
 
+/* Nothing of the replica's mailbox is kept but its numbers. */
+static int bury(struct merging *work)
+{
+    if (work->session->heal_only)
+        return ERR_OK;
+    int rc = raise_header(work);
+    return rc ? rc : write_mark(work->tx, work->box, work->session, 0);
+}
+
+/* The replica's mailbox does not go on here, or under another id; its own id is kept as that of a
+ * purged one, with the numbers that it gave out: a third node may still have the mailbox. */
+static int keep_id(struct merging *work)
+{
+    struct box *box;
+    struct change *change;
+    int rc = tx_box_new(work->tx, work->other->header.id, &box);
+    if (rc == ERR_OK)
+        rc = edit_begin(work->tx, box, ENTRY_CREATE, &change);
+    if (rc)
+        return rc;
+    change->after = work->other->header.facts;
+    change->after.state = MAILBOX_PURGED;
+    change->after.deletedmodseq = change->modseq;
+    rc = edit_finish(work->tx, box, change, true);
+    return rc ? rc : write_mark(work->tx, box, work->session, 0);
+}
+
 static int merge_box(struct merging *work)
 {
     struct tx *tx = work->tx;
     int rc = remember_master(work);
     if (rc == ERR_OK)
         rc = find_target(work);
-    if (rc || work->skipped)
-        return rc;
+    if (rc || work->ends)
+        return rc ? rc : keep_id(work);
     name_print(&work->box->header.facts.name, &tx->node.owner, work->name);
-    if (work->buried)
-        return work->session->heal_only ? ERR_OK : raise_header(work);
-    rc = merge_records(work);
-    if (rc == ERR_OK && !work->session->heal_only)
+    rc = work->buried ? bury(work) : merge_records(work);
+    if (rc || work->buried)
+        return rc;
+    if (!work->session->heal_only)
         rc = merge_values(work);
     if (rc == ERR_OK && !work->session->heal_only)
         rc = merge_fate(work);
@@ -514,7 +526,7 @@ static int merge_box(struct merging *work)
                                          .damaged = work->plan.damaged};
     if (rc == ERR_OK && !work->session->heal_only)
         rc = write_mark(tx, work->box, work->session, work->other->header.facts.highestmodseq);
-    return rc;
+    return rc == ERR_OK && work->independent && !work->session->adopted ? keep_id(work) : rc;
 }
 
 static int merge_one(struct tx *tx, void *arg)
@@ -523,7 +535,7 @@ static int merge_one(struct tx *tx, void *arg)
     run_free(work);
     work->tx = tx;
     work->box = NULL;
-    work->skipped = work->buried = work->independent = false;
+    work->ends = work->buried = work->independent = false;
     work->master_known = work->master_mail = false;
     tx->merging = true;
     int rc = work->session->heal_only ? ERR_OK : check_base(work);

@@ -77,6 +77,7 @@ struct merge_session {
     bool newer_there; /* the replica had taken the master's branch in, with others, by its base */
     uint64_t shared;  /* the last entry that both hold in their journals; 0: not known. Below the
                          bases when another node's branch was taken in */
+    bool adopted;     /* the replica is of another store: nobody else comes with its ids */
     bool dry_run;     /* nothing is committed */
     bool
         heal_only; /* the replica changed nothing: only what the master lost by damage comes back */

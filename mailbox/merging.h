@@ -24,7 +24,7 @@ struct merging {
     struct tx *tx;
     struct box *box;
     bool independent;
-    bool skipped;               /* there is nothing to merge it with, and nothing to keep */
+    bool ends;                  /* it is not here, and not live there: nothing but its id is kept */
     bool buried;                /* only its id and its numbers are left here, and nothing to keep */
     struct facts master_before; /* as of the base; only when `master_known` */
     bool master_known;

@@ -75,10 +75,32 @@ int repair_forget(struct tx *tx, const struct header *header)
     return rc ? rc : db_delete(tx->db, TABLE_MAILBOXES, bytes_of(key, sizeof key));
 }
 
-/* Whether there is anything: a header alone may only keep a name until the records come. */
-static bool is_made(const struct header *header)
+/* One that this node had made, and that waits for what the upstream has of it, is a mailbox again.
+ */
+static int make_again(struct tx *tx, struct header *header)
 {
-    return header->facts.state != MAILBOX_NONE && header->facts.uidvalidity;
+    struct name name = header->facts.name;
+    int rc = header_free_name(tx->db, header->id, &name, &header->facts.name);
+    if (rc)
+        return rc;
+    header->facts.state = MAILBOX_LIVE;
+    tx->node.mailboxes += header_store_share(header);
+    tx->node_dirty = true;
+    return header_name_put(tx->db, &header->facts.name, header->id);
+}
+
+/* A header alone may only keep a name until the records come. */
+static int leave_mailbox(struct tx *tx, struct header *header, uint64_t modseq, bool *made)
+{
+    const struct facts *facts = &header->facts;
+    int rc = ERR_OK;
+    *made = facts->uidvalidity && (facts->state != MAILBOX_NONE || facts->name.size);
+    if (!*made)
+        return repair_forget(tx, header);
+    if (facts->state == MAILBOX_NONE)
+        rc = make_again(tx, header);
+    header->lastmodseq = modseq;
+    return rc ? rc : header_put(tx->db, header);
 }
 
 /* Its journal does not tell how it came about: as if the entry `modseq` had changed it. */
@@ -87,13 +109,9 @@ static int leave_as_it_is(struct tx *tx, const struct stop *stop, uint64_t modse
     struct header header;
     struct mark mark = {.mailbox = stop->mailbox, .modseq = modseq};
     int rc = stop->mailbox ? header_get(tx->db, stop->mailbox, &header) : ERR_END;
-    bool made = stop->mailbox == 0 || (rc == ERR_OK && is_made(&header));
-    if (rc == ERR_OK && made) {
-        header.lastmodseq = modseq;
-        rc = header_put(tx->db, &header);
-    } else if (rc == ERR_OK) {
-        rc = repair_forget(tx, &header);
-    }
+    bool made = stop->mailbox == 0;
+    if (rc == ERR_OK)
+        rc = leave_mailbox(tx, &header, modseq, &made);
     if (rc && rc != ERR_END)
         return rc;
     if (made) {

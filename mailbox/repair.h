@@ -29,7 +29,8 @@ int repair_rewind(struct store *store, struct position from, struct position at,
 /* A mailbox of the upstream's, as of where the journal begins anew. */
 struct repair_mailbox {
     uint64_t id;
-    uint64_t digest; /* 0: it has changed since */
+    uint64_t digest;     /* 0: it has changed since */
+    uint64_t lastmodseq; /* as of the digest */
     enum mailbox_state state;
     struct name name;
 };

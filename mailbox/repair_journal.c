@@ -121,32 +121,25 @@ static int open_changed(struct tx *tx, const struct rewind *work)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-/* What a client was told that cannot be known of a mailbox that goes, and may come again. */
-static int find_forgotten(struct tx *tx, const struct header *header, uint64_t *forgotten)
+/* A mailbox that was made since is none any more, but what is in it stays, and its last name, as
+ * long as the upstream has not said what it has of it. */
+static int unmake(struct tx *tx, struct box *box)
 {
-    struct stop stop;
-    int rc = stop_get(tx->db, header->id, &stop);
-    *forgotten = header_forgotten(header);
-    if (rc == ERR_OK && !stop.epoch.number && *forgotten < stop.as_of)
-        *forgotten = stop.as_of;
-    return rc == ERR_END ? ERR_OK : rc;
+    struct header header;
+    int rc = header_get(tx->db, box->header.id, &header);
+    if (rc)
+        return rc;
+    box->header.facts.name = header.facts.name;
+    if (header.facts.state != MAILBOX_LIVE)
+        box->header.facts.state = header.facts.state;
+    return ERR_OK;
 }
 
-/* A mailbox that was made since goes, but a stop stays: the upstream may have it, too. */
 static int rewind_box(struct tx *tx, const struct rewind *work, struct box *box)
 {
-    if (box->header.facts.state == MAILBOX_NONE) {
-        struct header header;
-        uint64_t forgotten = 0;
-        int rc = header_get(tx->db, box->header.id, &header);
-        if (rc == ERR_OK)
-            rc = find_forgotten(tx, &header, &forgotten);
-        if (rc == ERR_OK)
-            rc = repair_forget(tx, &header);
-        box->dirty = false;
-        return rc ? rc : stop_empty(tx, box->header.id, forgotten, work->reason);
-    }
-    int rc = put_name(tx, &box->header);
+    int rc = box->header.facts.state == MAILBOX_NONE ? unmake(tx, box) : ERR_OK;
+    if (rc == ERR_OK)
+        rc = put_name(tx, &box->header);
     return rc ? rc : stop_at(tx, box->header.id, work->at.modseq + 1, UINT64_MAX, work->reason);
 }
 
@@ -285,6 +278,26 @@ static int take_state(struct tx *tx, struct box *box, const struct repair_mailbo
     return rc ? rc : repair_leave_records(tx, box);
 }
 
+/* It stays as it is. Its journal may have told another way how it came about. */
+static int keep_equal(struct tx *tx, struct header *header, const struct repair_mailbox *there)
+{
+    if (header->lastmodseq == there->lastmodseq)
+        return ERR_OK;
+    header->lastmodseq = there->lastmodseq;
+    return header_put(tx->db, header);
+}
+
+/* It stops, or nothing of it is left. */
+static int reset_box(struct tx *tx, const struct header *header, const struct repair_mailbox *there,
+                     uint64_t at)
+{
+    struct box *box;
+    int rc = repair_unname(tx, header);
+    if (rc == ERR_OK)
+        rc = tx_box(tx, header->id, &box);
+    return rc ? rc : take_state(tx, box, there, at);
+}
+
 /* What this node has: goes, stays as it is, or stops. */
 static int reset_own(struct tx *tx, const struct repair_reset *reset)
 {
@@ -293,25 +306,17 @@ static int reset_own(struct tx *tx, const struct repair_reset *reset)
     int rc;
     while ((rc = header_next(tx->db, &id, &header)) == ERR_OK) {
         const struct repair_mailbox *there = find_mailbox(reset, id);
-        struct box *box;
         struct stop stop;
-        if (!there) {
-            rc = repair_forget(tx, &header);
-            if (rc)
-                return rc;
-            continue;
-        }
         int waiting = stop_get(tx->db, id, &stop);
         if (waiting && waiting != ERR_END)
             return waiting;
-        if (there->digest == header_digest(&header) && waiting == ERR_END &&
-            there->state == header.facts.state)
-            continue;
-        rc = repair_unname(tx, &header);
-        if (rc == ERR_OK)
-            rc = tx_box(tx, id, &box);
-        if (rc == ERR_OK)
-            rc = take_state(tx, box, there, reset->at.modseq);
+        if (!there)
+            rc = repair_forget(tx, &header);
+        else if (there->digest == header_digest(&header) && waiting == ERR_END &&
+                 there->state == header.facts.state)
+            rc = keep_equal(tx, &header, there);
+        else
+            rc = reset_box(tx, &header, there, reset->at.modseq);
         if (rc)
             return rc;
     }

@@ -22,7 +22,8 @@
 #include <cmocka.h>
 
 #define QUESTIONS_MOST 100u
-#define MESSAGES_MOST 10u /* the n-th is of n bytes */
+#define MESSAGES_MOST 12u /* the n-th is of n bytes */
+#define MAILBOXES_MOST 8u
 
 enum { A, B, C, NODES };
 
@@ -33,7 +34,9 @@ struct three {
     unsigned questions;
     unsigned cut_at; /* 0: nothing is cut off */
     bool cut;
-    unsigned gone; /* number of a message that was expunged; 0: none was */
+    unsigned gone;                       /* number of a message that was expunged; 0: none was */
+    struct header shown[MAILBOXES_MOST]; /* by C */
+    size_t shown_count;
     /* At the question `cut_at` this is done instead; NULL: it is cut off. */
     void (*meanwhile)(struct three *three);
 };
@@ -71,8 +74,8 @@ static void close_three(struct three *three)
     scratch_remove(three->directory);
 }
 
-/* What C is to get of B by a repair: its journal does not lead there. */
-static void go_on_at_b(struct three *three)
+/* B's journal leads nobody back to where the others are. */
+static void trim_b(struct three *three)
 {
     const struct cut cut = {.entries = 0,
                             .bytes = UINT64_MAX,
@@ -80,11 +83,16 @@ static void go_on_at_b(struct three *three)
                             .up_to = UINT64_MAX,
                             .held_from = UINT64_MAX};
     struct retained done;
+    assert_int_equal(store_cut(three->stores[B], &cut, false, &done), ERR_OK);
+}
+
+/* What C is to get of B by a repair. */
+static void go_on_at_b(struct three *three)
+{
     assert_int_equal(store_promote(three->stores[B], false), ERR_OK);
     append(three, B, "INBOX");
     append(three, B, "sent");
     assert_int_equal(post_meta(three->stores[B], "/note", "b"), ERR_OK);
-    assert_int_equal(store_cut(three->stores[B], &cut, false, &done), ERR_OK);
 }
 
 static void go_on_at_c(struct three *three)
@@ -134,6 +142,8 @@ static int count_messages(struct tx *tx, void *arg)
     uint64_t id = 0;
     int rc;
     while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
+        if (header.facts.state != MAILBOX_LIVE)
+            continue;
         rc = mailbox_open_id(tx, header.id, NULL, &mailbox);
         if (rc)
             return rc;
@@ -142,10 +152,43 @@ static int count_messages(struct tx *tx, void *arg)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+static int compare_shown(struct tx *tx, void *arg)
+{
+    struct three *three = arg;
+    struct header header;
+    uint64_t id = 0;
+    int rc;
+    while ((rc = header_next(tx_db(tx), &id, &header)) == ERR_OK) {
+        size_t i = 0;
+        if (header.facts.state == MAILBOX_NONE)
+            continue;
+        while (i < three->shown_count && three->shown[i].id != header.id)
+            i++;
+        assert_in_range(i, 0, MAILBOXES_MOST - 1);
+        three->shown_count += i == three->shown_count;
+        assert_true(header.facts.uidnext >= three->shown[i].facts.uidnext);
+        assert_true(header.facts.highestmodseq >= three->shown[i].facts.highestmodseq);
+        three->shown[i] = header;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
+/* No mailbox's numbers at C go back. */
+static void numbers_go_on(struct three *three)
+{
+    assert_int_equal(store_read(three->stores[C], compare_shown, three), ERR_OK);
+}
+
+static void find(const struct three *three, unsigned node, unsigned found[MESSAGES_MOST])
+{
+    memset(found, 0, MESSAGES_MOST * sizeof *found);
+    assert_int_equal(store_read(three->stores[node], count_messages, found), ERR_OK);
+}
+
 static void has_all(const struct three *three, unsigned node)
 {
-    unsigned found[MESSAGES_MOST] = {0};
-    assert_int_equal(store_read(three->stores[node], count_messages, found), ERR_OK);
+    unsigned found[MESSAGES_MOST];
+    find(three, node, found);
     for (unsigned i = 1; i <= three->messages; i++)
         assert_int_equal(found[i], i != three->gone);
     assert_int_equal(post_check(three->stores[node]), 0);
@@ -174,15 +217,19 @@ static void repair_is_cut_off_anywhere(void (*before)(struct three *three))
         struct three three = {0};
         open_three(&three);
         before(&three);
+        numbers_go_on(&three);
         three.cut_at = at;
         int rc = pass(&three, B, C);
         bool cut = three.cut;
         assert_int_equal(rc, cut ? ERR_PEER : ERR_OK);
         three.cut_at = 0;
         append(&three, A, "INBOX");
+        numbers_go_on(&three);
         follows_a(&three, C);
+        numbers_go_on(&three);
         follows_a(&three, B);
         follows_a(&three, C);
+        numbers_go_on(&three);
         for (unsigned i = 0; i < NODES; i++)
             has_all(&three, i);
         close_three(&three);
@@ -196,12 +243,92 @@ static void repair_is_cut_off_anywhere(void (*before)(struct three *three))
 static void behind(struct three *three)
 {
     go_on_at_b(three);
+    trim_b(three);
 }
 
 static void apart(struct three *three)
 {
     go_on_at_c(three);
     go_on_at_b(three);
+    trim_b(three);
+}
+
+/* C has what A made since, and B has not: B's repair of C makes it anew. */
+static void new_at_c(struct three *three)
+{
+    assert_int_equal(post_create(three->stores[A], "new"), ERR_OK);
+    assert_int_equal(post_ship(three->stores[A], three->stores[C]), ERR_OK);
+    assert_int_equal(store_promote(three->stores[C], false), ERR_OK);
+    append(three, C, "new");
+    append(three, C, "new");
+    assert_int_equal(store_demote(three->stores[C], NULL, false), ERR_OK);
+    go_on_at_b(three);
+}
+
+static void new_at_c_and_trimmed(struct three *three)
+{
+    new_at_c(three);
+    trim_b(three);
+}
+
+static void a_mailbox_that_a_cut_off_repair_makes_anew_goes_on_where_it_was(void **state)
+{
+    (void)state;
+    repair_is_cut_off_anywhere(new_at_c);
+    repair_is_cut_off_anywhere(new_at_c_and_trimmed);
+}
+
+/* C's goes on in B's. A has it as it was before. */
+static void two_of_one_name(struct three *three)
+{
+    new_at_c(three);
+    assert_int_equal(post_create(three->stores[B], "new"), ERR_OK);
+    append(three, B, "new");
+}
+
+static void two_of_one_name_and_trimmed(struct three *three)
+{
+    two_of_one_name(three);
+    trim_b(three);
+}
+
+/* C is promoted by force. */
+static void all_of_c_is_there(void (*before)(struct three *three))
+{
+    for (unsigned at = 1; at < QUESTIONS_MOST; at++) {
+        struct three three = {0};
+        unsigned then[MESSAGES_MOST];
+        unsigned now[MESSAGES_MOST];
+        open_three(&three);
+        before(&three);
+        find(&three, C, then);
+        three.cut_at = at;
+        pass(&three, B, C);
+        bool cut = three.cut;
+        assert_int_equal(store_promote(three.stores[C], true), ERR_OK);
+        find(&three, C, now);
+        for (unsigned i = 1; i <= three.messages; i++)
+            assert_in_range(now[i], then[i], 1);
+        assert_int_equal(post_check(three.stores[C]), 0);
+        close_three(&three);
+        if (!cut)
+            return;
+    }
+    fail_msg("a repair takes more than %u questions", QUESTIONS_MOST);
+}
+
+static void what_a_replica_made_is_there_until_the_repair_has_brought_it(void **state)
+{
+    (void)state;
+    all_of_c_is_there(new_at_c);
+    all_of_c_is_there(new_at_c_and_trimmed);
+}
+
+static void a_mailbox_that_went_on_in_another_gives_out_no_uid_again(void **state)
+{
+    (void)state;
+    repair_is_cut_off_anywhere(two_of_one_name);
+    repair_is_cut_off_anywhere(two_of_one_name_and_trimmed);
 }
 
 static void what_a_cut_off_repair_had_not_brought_is_not_said_to_be_taken_in(void **state)
@@ -265,6 +392,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_followers_are_taken_in_at_the_same_time),
         cmocka_unit_test(what_a_cut_off_repair_had_not_brought_is_not_said_to_be_taken_in),
+        cmocka_unit_test(a_mailbox_that_a_cut_off_repair_makes_anew_goes_on_where_it_was),
+        cmocka_unit_test(a_mailbox_that_went_on_in_another_gives_out_no_uid_again),
+        cmocka_unit_test(what_a_replica_made_is_there_until_the_repair_has_brought_it),
         cmocka_unit_test(what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -120,6 +120,50 @@ static unsigned hurt_box(const struct nodes *nodes, unsigned node)
     return here->loss_count ? here->losses[0].box : 0;
 }
 
+/* How far a branch that is of `epoch` up to `end` has the entries of another epoch, from which it
+ * came; 0: it has none of them. */
+static uint64_t reach(const struct branch *known, struct epoch_id epoch, uint64_t end,
+                      struct epoch_id of)
+{
+    while (epoch_compare(epoch, of) != 0) {
+        size_t i = 0;
+        while (i < known->epoch_count && epoch_compare(known->epochs[i].id, epoch) != 0)
+            i++;
+        if (i == known->epoch_count)
+            return 0;
+        end = known->epochs[i].before.modseq;
+        epoch = known->epochs[i].parent;
+    }
+    return end;
+}
+
+/* The same of all that it has taken in. */
+static uint64_t reach_of_marks(const struct branch *branch, struct epoch_id of)
+{
+    uint64_t furthest = 0;
+    for (size_t i = 0; i < branch->mark_count; i++) {
+        const struct mark *mark = &branch->marks[i];
+        uint64_t end = mark->taken.chain ? reach(branch, mark->epoch, mark->taken.modseq, of) : 0;
+        furthest = furthest < end ? end : furthest;
+    }
+    return furthest;
+}
+
+/* Whether each has, by merges of its own, entries that neither branch came from. */
+static bool have_crossed(const struct branch *mine, const struct branch *theirs)
+{
+    bool crossed = false;
+    for (size_t i = 0; i < mine->epoch_count; i++) {
+        struct epoch_id id = mine->epochs[i].id;
+        uint64_t m = reach_of_marks(mine, id);
+        uint64_t r = reach_of_marks(theirs, id);
+        uint64_t both = m < r ? m : r;
+        crossed |= both > reach(mine, mine->epoch, mine->last.modseq, id) &&
+                   both > reach(theirs, theirs->epoch, theirs->last.modseq, id);
+    }
+    return crossed;
+}
+
 /* How the two relate, for the oracle: what is known decides how much a merge can promise. */
 static void relate(struct nodes *nodes, struct oracle_pass *pass)
 {
@@ -139,7 +183,7 @@ static void relate(struct nodes *nodes, struct oracle_pass *pass)
     bool third = nodes->count > 2 || nodes->forced[pass->master] || nodes->forced[pass->replica];
     pass->unsure =
         !fork.base_known || third || nodes->stale[pass->master] || nodes->stale[pass->replica];
-    pass->crossed = fork.bases.master_merged && fork.bases.replica_merged;
+    pass->crossed = have_crossed(&mine, &theirs);
     pass->hurt_master = hurt_box(nodes, pass->master);
     pass->hurt_replica = hurt_box(nodes, pass->replica);
     pass->lenient = nodes->restored || nodes->harmed || nodes->dropped;

@@ -756,48 +756,6 @@ static int last_mark(struct tx *tx, uint64_t id, uint64_t *modseq)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
-/* A mailbox that the replica made under a name that this one bears here. */
-static unsigned find_absorbed(struct oracle *oracle, const struct oracle_pass *pass, unsigned at)
-{
-    const struct oracle_node *m = &oracle->nodes[pass->master];
-    const struct oracle_node *r = &oracle->nodes[pass->replica];
-    bool live = m->sights[at].now.facts.state == MAILBOX_LIVE;
-    for (unsigned i = 1; live && i < oracle->box_count; i++)
-        if (i != at && r->sights[i].now.there && !m->sights[i].now.there &&
-            r->sights[i].now.facts.state == MAILBOX_LIVE &&
-            name_equal(&r->sights[i].now.facts.name, &m->sights[at].now.facts.name))
-            return i;
-    return 0;
-}
-
-static void take_in(struct oracle *oracle, const struct oracle_pass *pass, unsigned at,
-                    const struct listing *before)
-{
-    struct sight *mine = &oracle->nodes[pass->master].sights[at];
-    struct sight *theirs = &oracle->nodes[pass->replica].sights[at];
-    struct knowledge old = {0};
-    unsigned other =
-        is_subset(&theirs->knowledge, &mine->knowledge) ? find_absorbed(oracle, pass, at) : 0;
-    if (other) {
-        check_absorbed(oracle, at, before, &oracle->nodes[pass->replica].sights[other].now,
-                       &mine->now, &mine->knowledge);
-        return;
-    }
-    unite(&old, &mine->knowledge);
-    struct merging work = {.oracle = oracle,
-                           .pass = pass,
-                           .at = at,
-                           .box = &oracle->boxes[at],
-                           .master = before,
-                           .replica = &theirs->now,
-                           .now = &mine->now,
-                           .known_master = &old,
-                           .known_replica = &theirs->knowledge,
-                           .known = &mine->knowledge};
-    check_merge(&work);
-    forget(&old);
-}
-
 /* Digests that a mailbox had within a commit, before entries that neither brought nor took a
  * message: a replica that finds damage at such an entry stops there. */
 #define WITHIN_MOST 8u
@@ -839,6 +797,88 @@ struct look {
     uint64_t marks[ORACLE_BOXES];
     struct within within[ORACLE_BOXES];
 };
+
+/* Of a mailbox that this node never had only the id came, as that of a purged one. */
+static bool only_id_came(const struct look *look, unsigned at)
+{
+    return look->changed[at] && !look->before[at].there &&
+           look->oracle->nodes[look->node].sights[at].now.facts.state == MAILBOX_PURGED;
+}
+
+static bool same_name(const struct sight *a, const struct sight *b)
+{
+    return a->now.there && b->now.there && a->now.facts.state == MAILBOX_LIVE &&
+           b->now.facts.state == MAILBOX_LIVE && name_equal(&a->now.facts.name, &b->now.facts.name);
+}
+
+/* A mailbox that the replica made under a name that this one bears here. */
+static unsigned find_absorbed(const struct look *look, const struct oracle_pass *pass, unsigned at)
+{
+    const struct oracle *oracle = look->oracle;
+    for (unsigned i = 1; i < oracle->box_count; i++)
+        if (i != at && only_id_came(look, i) &&
+            same_name(&oracle->nodes[pass->replica].sights[i],
+                      &oracle->nodes[pass->master].sights[at]))
+            return i;
+    return 0;
+}
+
+/* What the replica had in a mailbox that is not to be here: it went on in another, or the mailbox
+ * was deleted there. */
+static void take_id(const struct look *look, const struct oracle_pass *pass, unsigned at)
+{
+    struct oracle *oracle = look->oracle;
+    struct oracle_box *box = &oracle->boxes[at];
+    const struct sight *theirs = &oracle->nodes[pass->replica].sights[at];
+    struct knowledge *known = &oracle->nodes[pass->master].sights[at].knowledge;
+    bool absorbed = false;
+    for (unsigned i = 1; i < oracle->box_count; i++)
+        absorbed |= i != at && look->before[i].there &&
+                    same_name(theirs, &oracle->nodes[pass->master].sights[i]);
+    REQUIRE(oracle, absorbed || theirs->now.facts.state != MAILBOX_LIVE,
+            "box %u: live there, and purged here", at);
+    unite(known, &theirs->knowledge);
+    const struct knowledge none = {0};
+    struct standing *all = stand(box, known, &none);
+    for (uint32_t i = 0; i < box->message_count; i++)
+        if (root(box, i) == i && all[i].appended && !all[i].expunged)
+            learn(known, happen(box, EVENT_EXPUNGE, i, 0));
+    free(all);
+}
+
+static void take_in(const struct look *look, const struct oracle_pass *pass, unsigned at)
+{
+    struct oracle *oracle = look->oracle;
+    const struct listing *before = &look->before[at];
+    struct sight *mine = &oracle->nodes[pass->master].sights[at];
+    struct sight *theirs = &oracle->nodes[pass->replica].sights[at];
+    struct knowledge old = {0};
+    bool purged = mine->now.facts.state == MAILBOX_PURGED;
+    if (at && purged && (!before->there || theirs->now.facts.state != MAILBOX_LIVE)) {
+        take_id(look, pass, at);
+        return;
+    }
+    unsigned other =
+        is_subset(&theirs->knowledge, &mine->knowledge) ? find_absorbed(look, pass, at) : 0;
+    if (other) {
+        check_absorbed(oracle, at, before, &oracle->nodes[pass->replica].sights[other].now,
+                       &mine->now, &mine->knowledge);
+        return;
+    }
+    unite(&old, &mine->knowledge);
+    struct merging work = {.oracle = oracle,
+                           .pass = pass,
+                           .at = at,
+                           .box = &oracle->boxes[at],
+                           .master = before,
+                           .replica = &theirs->now,
+                           .now = &mine->now,
+                           .known_master = &old,
+                           .known_replica = &theirs->knowledge,
+                           .known = &mine->knowledge};
+    check_merge(&work);
+    forget(&old);
+}
 
 static int look_at_box(struct tx *tx, struct look *look, unsigned at)
 {
@@ -962,7 +1002,7 @@ static void judge(struct oracle *oracle, struct look *look, enum cause cause,
     if (cause == CAUSE_USER)
         find_events(oracle, look->node, at, &look->before[at]);
     else if (merged && (at == 0 ? !state : look->marks[at] > sight->mark))
-        take_in(oracle, pass, at, &look->before[at]);
+        take_in(look, pass, at);
     sight->mark = look->marks[at];
     if (cause == CAUSE_USER || merged) {
         for (size_t i = 0; i < look->within[at].count; i++)
