@@ -104,8 +104,50 @@ static int subtract(struct uidset *set, const struct uidset *less)
     return rc;
 }
 
+/* No journal says what the set was at the base. But whoever changes it gives the record a new
+ * modseq: where one end alone has that, the message is seen there as its user wants it. Takes from
+ * `changes`, which would make the master's set like the replica's, what the master's user did, and
+ * adds of `wanted`, which would do so too, what the replica's user did. */
+static int sort_by_record(struct merging *work, struct uidset *changes, const struct uidset *wanted)
+{
+    const struct merge_session *session = work->session;
+    uint32_t uid;
+    int rc = ERR_OK;
+    for (uint32_t at = 1; rc == ERR_OK && at && uidset_next(wanted, at, &uid); at = uid + 1) {
+        const struct merge_record *here = merge_other_find(&work->mine, uid);
+        const struct merge_record *there = merge_other_find(work->other, uid);
+        bool changed_here = here && here->record.modseq > session->base_master;
+        bool changed_there = there && there->record.modseq > session->base_replica;
+        if (changed_here && !changed_there)
+            rc = uidset_remove_range(changes, uid, uid);
+        else if (changed_there && !changed_here)
+            rc = uidset_add(changes, uid);
+    }
+    return rc;
+}
+
+static int guess_by_records(struct merging *work, const struct merge_seen *theirs,
+                            const struct uidset *mine, struct uidset *added, struct uidset *removed)
+{
+    struct uidset wanted = {0};
+    int rc = uidset_copy(&wanted, &theirs->seen);
+    if (rc == ERR_OK)
+        rc = subtract(&wanted, mine);
+    if (rc == ERR_OK)
+        rc = sort_by_record(work, added, &wanted);
+    if (rc == ERR_OK)
+        rc = uidset_copy(&wanted, mine);
+    if (rc == ERR_OK)
+        rc = subtract(&wanted, &theirs->seen);
+    if (rc == ERR_OK)
+        rc = sort_by_record(work, removed, &wanted);
+    uidset_free(&wanted);
+    return rc;
+}
+
 /* What the user changed at the replica, when its own journal does not say: against the set at the
- * base, undone here; or, when that is not known either, the later set as a whole. */
+ * base, undone here; or, when that is not known either, message by message as the records tell, and
+ * for those that do not tell the later set. */
 static int guess_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
                       struct uidset *removed)
 {
@@ -139,6 +181,8 @@ static int guess_seen(struct merging *work, const struct merge_seen *theirs, str
         rc = subtract(removed, &theirs->seen);
     if (rc == ERR_OK && same_base)
         rc = subtract(added, &base);
+    if (rc == ERR_OK && !same_base && session->base_known && !work->independent)
+        rc = guess_by_records(work, theirs, &base, added, removed);
     uidset_free(&base);
     return rc;
 }

@@ -183,9 +183,14 @@ for trimmed in A B 'A B'; do
     echo "- journals trimmed past the fork at $trimmed"
     begin 4
     A flags INBOX 1:2 '\Seen' Old
+    A flags INBOX 1:2 +'\Seen' --as anna
     catch_up
     apart
     : >"$work/past.before"
+    A flags INBOX 1 -'\Seen' --as anna
+    B flags INBOX 2 -'\Seen' --as anna
+    A flags INBOX 3 +'\Seen' --as anna
+    B flags INBOX 4 +'\Seen' --as anna
     A flags INBOX 1 -'\Seen'
     B flags INBOX 2 -Old
     A flags INBOX 3 +'\Flagged'
@@ -195,6 +200,8 @@ for trimmed in A B 'A B'; do
     for node in $trimmed; do on "$node" journal trim --keep 1; done
     merge
     same 'a1:- b1:- m1:Old m2:\Seen m3:\Flagged m4:\Flagged' "$(texts A)" "A"
+    A list INBOX --as anna
+    same '3 4' "$(awk -F '\t' '$4 == "yes" { print $1 }' "$out" | paste -s -d ' ')" "seen by another user"
 done
 
 echo "- behind the fork the replica tells the master's history, keywords too that were gone when it was made equal"
