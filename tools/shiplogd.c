@@ -33,10 +33,12 @@ static void on_fault(int signal)
     _exit(5);
 }
 
+static const char usage_text[] = "usage: shiplogd [--listen ADDRESS:PORT] --store DIR [--follow "
+                                 "ADDRESS:PORT] [--name NAME] [--store DIR …]";
+
 static int usage(void)
 {
-    return fail(ERR_USAGE, "usage: shiplogd [--listen ADDRESS:PORT] --store DIR [--follow "
-                           "ADDRESS:PORT] [--name NAME] [--store DIR …]");
+    return fail(ERR_USAGE, "%s", usage_text);
 }
 
 /* What follows a --store is about that store. NULL: not an option, or out of place. */
@@ -122,6 +124,8 @@ int main(int argc, char **argv)
     static struct arguments arguments;
     struct sigaction fault = {.sa_handler = on_fault};
     standard_files_hold();
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return puts(usage_text) < 0 || fflush(stdout) != 0 ? err_exit_code(ERR_IO) : 0;
     sigaction(SIGBUS, &fault, NULL);
     sigaction(SIGSEGV, &fault, NULL);
     sigaction(SIGFPE, &fault, NULL);

@@ -46,6 +46,7 @@ echo "- start and end"
 "${B[@]}" init --replica
 "${A[@]}" create INBOX
 listen=(--listen 127.0.0.1:0)
+"$bin/shiplogd" --help | grep -q '^usage: shiplogd' || die "no help"
 refused 2 usage
 refused 2 usage --store a
 refused 2 usage --store a --listen

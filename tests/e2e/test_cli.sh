@@ -61,6 +61,8 @@ message() {
 echo "- words"
 run 0 "$bin/shiplog" --help
 has 'append MAILBOX'
+run 0 env -u SHIPLOG_STORE "$bin/shiplog" append --help
+has 'append MAILBOX'
 for words in '' 'frobnicate' '-s' '--frobnicate' '-x list'; do
     # shellcheck disable=SC2086
     run 2 "$bin/shiplog" $words

@@ -93,6 +93,10 @@ static int run(struct cli *cli)
     const struct command *command = find_command(cli->command);
     if (!command)
         return fail(ERR_USAGE, "%s: no such command (shiplog --help lists them)", cli->command);
+    if (cli->count == 1 && strcmp(cli->words[0], "--help") == 0) {
+        printf("usage: shiplog [-s STORE] [--json] %s\n", command->usage);
+        return ERR_OK;
+    }
     if (!command->no_path && (!cli->store_path || !*cli->store_path))
         return fail(ERR_USAGE, "no store: give -s STORE or set SHIPLOG_STORE");
     int rc = command->no_store ? ERR_OK : store_open(cli->store_path, NULL, &cli->store);
