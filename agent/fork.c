@@ -22,6 +22,7 @@ struct path {
     size_t count;
     struct position end;
     bool apart; /* a mailbox's, which is not the journal's: a repair was given up on the way */
+    bool cut;   /* the same, and what came before that is not known any more */
 };
 
 static const struct epoch *find_epoch(const struct branch *branch, struct epoch_id id)
@@ -45,17 +46,39 @@ static const struct mark *find_start(const struct branch *branch, const struct e
     return NULL;
 }
 
+bool fork_on_journal(const struct branch *branch, struct epoch_id id)
+{
+    const struct epoch *at = find_epoch(branch, branch->epoch);
+    while (at && epoch_compare(at->id, id) > 0 && epoch_compare(at->parent, at->id) < 0)
+        at = find_epoch(branch, at->parent);
+    return at && epoch_compare(at->id, id) == 0;
+}
+
 static struct epoch as_mailbox_has_it(const struct branch *branch, const struct epoch *epoch,
                                       uint64_t mailbox, bool *apart)
 {
     struct epoch here = *epoch;
     const struct mark *start = find_start(branch, epoch, mailbox);
-    if (start) {
+    /* Entries of another branch may have the same modseqs. */
+    if (start && fork_on_journal(branch, epoch->id)) {
         here.parent = start->epoch;
         here.before = start->taken;
         *apart = true;
     }
     return here;
+}
+
+/* Of an epoch of another branch that began when a repair was given up, all that is known is that
+ * its mailboxes need not go on where its parent ended. */
+static bool begins_anew(const struct branch *branch, const struct epoch *epoch)
+{
+    for (size_t i = 0; i < branch->mark_count; i++) {
+        const struct mark *mark = &branch->marks[i];
+        if (mark->mailbox == MARK_EPOCH && mark->taken.modseq == epoch->first &&
+            epoch_compare(mark->epoch, epoch->id) == 0)
+            return !fork_on_journal(branch, epoch->id);
+    }
+    return false;
 }
 
 static int path_from(const struct branch *branch, struct epoch_id tip, struct position end,
@@ -69,6 +92,9 @@ static int path_from(const struct branch *branch, struct epoch_id tip, struct po
     while (epoch) {
         struct epoch *here = &path->epochs[path->count++];
         *here = as_mailbox_has_it(branch, epoch, mailbox, &path->apart);
+        path->cut = mailbox != NO_MAILBOX && begins_anew(branch, epoch);
+        if (path->cut)
+            break;
         /* A parent is below its child: this ends. */
         epoch = epoch_compare(here->parent, here->id) < 0 ? find_epoch(branch, here->parent) : NULL;
     }
@@ -371,19 +397,6 @@ static size_t find_on_path(const struct path *path, struct epoch_id id)
     return i;
 }
 
-/* Of an epoch of somebody else's that began when a repair was given up, all that is known is that
- * it does not go on where its parent ended. */
-static bool begins_anew(const struct branch *branch, const struct epoch *epoch)
-{
-    for (size_t i = 0; i < branch->mark_count; i++) {
-        const struct mark *mark = &branch->marks[i];
-        if (mark->taken.chain == 0 && mark->taken.modseq == epoch->first &&
-            epoch_compare(mark->epoch, epoch->id) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* How far what was taken in by a mark of `branch`, whose path is `own`, reaches along another path:
  * along the epoch that the mark names, or along those that this one came from; 0: it has nothing of
  * it. */
@@ -457,12 +470,13 @@ static void find_bases(const struct fork *fork, const struct branch *mine,
                        const struct path *there, uint64_t mailbox, struct fork_bases *bases)
 {
     bases->master = fork->common_known ? fork->common.modseq : 0;
-    if (here->apart || there->apart)
+    if (here->apart || there->apart || here->cut || there->cut)
         bases->master = parting(here, there);
     bases->replica = bases->master;
     take_marks(mine, here, there, mailbox, &bases->master, &bases->replica);
     bases->since = bases->replica;
     take_marks(theirs, there, here, mailbox, &bases->replica, &bases->master);
+    bases->known = bases->master || !(here->cut || there->cut);
     bases->master_merged = has_merged(mine, here, mailbox, bases->master);
     bases->replica_merged = has_merged(theirs, there, mailbox, bases->replica);
 }
@@ -594,7 +608,8 @@ int fork_strands(const struct branch *mine, const struct branch *theirs, bool *s
 /* Of the epochs of other branches that are known one may begin with the same modseq. */
 const struct epoch *fork_start(const struct branch *branch, const struct mark *mark)
 {
-    const struct epoch *epoch = mark->taken.chain == 0 ? find_epoch(branch, branch->epoch) : NULL;
+    bool may_be = mark->taken.chain == 0 && mark->mailbox != MARK_EPOCH;
+    const struct epoch *epoch = may_be ? find_epoch(branch, branch->epoch) : NULL;
     while (epoch && epoch->first != mark->modseq) {
         bool apart = false;
         struct epoch here = as_mailbox_has_it(branch, epoch, mark->mailbox, &apart);
@@ -648,7 +663,8 @@ int fork_find(struct store *store, const struct asker *follower, const struct br
     if (holding.holds) {
         fork->common_known = fork->base_known = true;
         fork->common = theirs->last;
-        fork->bases = (struct fork_bases){.master = theirs->last.modseq,
+        fork->bases = (struct fork_bases){.known = true,
+                                          .master = theirs->last.modseq,
                                           .replica = theirs->last.modseq,
                                           .since = theirs->last.modseq};
         return ERR_OK;

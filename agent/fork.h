@@ -8,6 +8,7 @@
 struct fork_bases {
     uint64_t master;
     uint64_t replica;
+    bool known;         /* false: of this mailbox nothing is, though it may be of others */
     bool master_merged; /* that end has taken in another node after its base */
     bool replica_merged;
     uint64_t since; /* the replica's records with modseqs up to here are known to the master. Below
@@ -42,6 +43,8 @@ int fork_strands(const struct branch *mine, const struct branch *theirs, bool *s
 /* The epoch of this branch of which its mark says what it began with (journal/epoch.h); NULL: that
  * is not what it says. */
 const struct epoch *fork_start(const struct branch *branch, const struct mark *mark);
+/* Whether the branch's own journal leads through this epoch. */
+bool fork_on_journal(const struct branch *branch, struct epoch_id id);
 /* The epoch that a position of this branch belongs to. */
 struct epoch_id fork_epoch_at(const struct branch *branch, uint64_t modseq);
 

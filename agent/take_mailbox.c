@@ -337,7 +337,7 @@ static int take_mailbox_once(struct taking *taking, uint64_t id)
     int rc = fork_bases(&taking->fork, &taking->mine, &taking->theirs, id, &bases);
     if (rc)
         return rc;
-    work.base_known = taking->fork.base_known;
+    work.base_known = taking->fork.base_known && bases.known;
     work.base_master = bases.master;
     work.base_replica = bases.replica;
     work.since = bases.since;

@@ -8,27 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Whether the journal here tells of it: whoever follows knows these and no others. */
-static bool is_on_path(const struct branch *branch, struct epoch_id id)
-{
-    struct epoch_id at = branch->epoch;
-    for (size_t i = branch->epoch_count; i > 0; i--) {
-        if (epoch_compare(branch->epochs[i - 1].id, at) != 0)
-            continue;
-        if (epoch_compare(at, id) == 0)
-            return true;
-        at = branch->epochs[i - 1].parent;
-    }
-    return false;
-}
-
 int take_foreign_epochs(struct taking *work)
 {
     work->foreign = calloc(work->theirs.epoch_count + 1, sizeof *work->foreign);
     if (!work->foreign)
         return fail(ERR_NOMEM, "out of memory");
     for (size_t i = 0; i < work->theirs.epoch_count; i++) {
-        if (!is_on_path(&work->mine, work->theirs.epochs[i].id) && work->fork.same_store)
+        /* Whoever follows knows those that the journal here tells of, and no others. */
+        if (!fork_on_journal(&work->mine, work->theirs.epochs[i].id) && work->fork.same_store)
             work->foreign[work->foreign_count++] = work->theirs.epochs[i];
     }
     if (work->foreign_count > MARK_BODY_EPOCHS_MAX) {
@@ -48,7 +35,8 @@ static bool same_mark(const struct mark *a, const struct mark *b)
 /* This end does not keep what an epoch of the follower's began with, only that it began anew. */
 static void note_start(struct taking *work, const struct epoch *epoch)
 {
-    struct mark mark = {.epoch = epoch->id, .taken = {.modseq = epoch->first}};
+    struct mark mark = {
+        .mailbox = MARK_EPOCH, .epoch = epoch->id, .taken = {.modseq = epoch->first}};
     for (size_t k = 0; k < work->taken_count; k++)
         if (epoch_compare(work->taken[k].epoch, mark.epoch) == 0 &&
             position_equal(work->taken[k].taken, mark.taken))
@@ -56,24 +44,36 @@ static void note_start(struct taking *work, const struct epoch *epoch)
     work->taken[work->taken_count++] = mark;
 }
 
+static bool is_known(const struct taking *work, const struct mark *mark)
+{
+    for (size_t i = 0; i < work->mine.mark_count; i++)
+        if (same_mark(&work->mine.marks[i], mark))
+            return true;
+    return false;
+}
+
 int take_foreign_marks(struct taking *work)
 {
     work->taken = calloc(2 * work->theirs.mark_count + 1, sizeof *work->taken);
     if (!work->taken)
         return fail(ERR_NOMEM, "out of memory");
+    if (!work->fork.same_store)
+        return ERR_OK;
+    /* Notes come first: they hold even of a mailbox of which nothing else is said. */
     for (size_t i = 0; i < work->theirs.mark_count; i++) {
-        size_t k = 0;
-        const struct epoch *start = fork_start(&work->theirs, &work->theirs.marks[i]);
-        if (start) {
+        const struct mark *mark = &work->theirs.marks[i];
+        const struct epoch *start = fork_start(&work->theirs, mark);
+        if (start)
             note_start(work, start);
-            if (!work->theirs.marks[i].mailbox || !work->theirs.marks[i].epoch.number)
-                continue;
-        }
-        while (k < work->mine.mark_count &&
-               !same_mark(&work->mine.marks[k], &work->theirs.marks[i]))
-            k++;
-        if (k == work->mine.mark_count && work->fork.same_store)
-            work->taken[work->taken_count++] = work->theirs.marks[i];
+        else if (mark->mailbox == MARK_EPOCH && !is_known(work, mark))
+            work->taken[work->taken_count++] = *mark;
+    }
+    work->note_count = work->taken_count;
+    for (size_t i = 0; i < work->theirs.mark_count; i++) {
+        const struct mark *mark = &work->theirs.marks[i];
+        bool nothing = fork_start(&work->theirs, mark) && !(mark->mailbox && mark->epoch.number);
+        if (mark->mailbox != MARK_EPOCH && !nothing && !is_known(work, mark))
+            work->taken[work->taken_count++] = *mark;
     }
     return ERR_OK;
 }
@@ -89,5 +89,5 @@ void take_say(struct taking *taking, uint64_t id)
     if (!stopped)
         return;
     session->position = taking->fork.common_known ? taking->fork.common : (struct position){0};
-    session->mark_count = 0;
+    session->mark_count = taking->note_count;
 }

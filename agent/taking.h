@@ -21,6 +21,7 @@ struct taking {
     size_t foreign_count;
     struct mark *taken; /* its marks that are not known here */
     size_t taken_count;
+    size_t note_count;    /* of those, at the beginning: notes of epochs that began anew */
     uint64_t *candidates; /* mailboxes that may have to be merged */
     size_t candidate_count;
     size_t candidate_capacity;

@@ -220,6 +220,19 @@ static int mark_decode(struct bytes key, struct bytes row, struct mark *mark)
     return ERR_OK;
 }
 
+int mark_get(struct db_txn *txn, const struct mark *mark, struct position *taken)
+{
+    uint8_t key[MARK_KEY_SIZE];
+    struct bytes row;
+    struct mark found = {0};
+    struct bytes k = mark_key(key, mark);
+    int rc = db_get(txn, TABLE_MARKS, k, &row);
+    if (rc == ERR_OK)
+        rc = mark_decode(k, row, &found);
+    *taken = found.taken;
+    return rc;
+}
+
 int mark_next(struct db_txn *txn, struct mark *mark)
 {
     uint8_t key[MARK_KEY_SIZE];

@@ -50,7 +50,10 @@ int epoch_body_decode(struct bytes from, struct epoch_body *body); /* ERR_CORRUP
  * Where a repair was given up, an epoch begins whose mailboxes are of different moments: then a
  * mark that stands at the epoch's own entry says of a mailbox (0: of the store's own values) which
  * it began with: as `epoch` had it at `taken`, of which only the modseq counts; number 0: with
- * nothing that is known. Elsewhere the epoch's parent says so. */
+ * nothing that is known. Elsewhere the epoch's parent says so. Who takes in a branch with such an
+ * epoch notes with a mark about no mailbox, MARK_EPOCH, that it began anew with its entry `taken`.
+ */
+#define MARK_EPOCH UINT64_MAX
 struct mark {
     uint64_t mailbox;      /* id; 0: the whole store */
     uint64_t modseq;       /* of the mark's own entry */
@@ -58,6 +61,8 @@ struct mark {
     struct position taken;
 };
 int mark_put(struct db_txn *txn, const struct mark *mark);
+/* *taken of the one with this mailbox, modseq and epoch. ERR_END: there is none. */
+int mark_get(struct db_txn *txn, const struct mark *mark, struct position *taken);
 int mark_drop(struct db_txn *txn, const struct mark *mark); /* ERR_END: there was none */
 /* In the order of mailboxes, modseqs, epochs; *mark starts at zero and is advanced. ERR_END: no
  * more. */

@@ -237,7 +237,12 @@ static int keep_mark(const struct mark *mark, void *arg)
     kept.modseq = work->change->modseq;
     if (!kept.mailbox)
         kept.mailbox = work->change->mailbox;
-    return mark_put(work->tx->db, &kept);
+    /* Of two about one epoch the one that reaches further says it all. */
+    struct position known;
+    int rc = mark_get(work->tx->db, &kept, &known);
+    if (rc == ERR_OK && known.modseq >= kept.taken.modseq)
+        return ERR_OK;
+    return rc && rc != ERR_END ? rc : mark_put(work->tx->db, &kept);
 }
 
 int apply_mark(struct tx *tx, const struct change *change)

@@ -156,6 +156,13 @@ static int find_target(struct merging *work)
     return rc ? rc : make_live(work, &theirs->name);
 }
 
+/* Where this end took the replica's branch in, what had changed here was news to the replica. */
+uint64_t merge_known_there(const struct merge_session *session)
+{
+    bool knew = session->base_master == session->base_replica || session->newer_there;
+    return knew ? session->base_master : session->shared;
+}
+
 /* What the master had at the base, before anything is changed here. */
 static int remember_master(struct merging *work)
 {
@@ -164,17 +171,13 @@ static int remember_master(struct merging *work)
     struct uidset uids = {0};
     const struct merge_session *session = work->session;
     uint64_t base = session->base_master;
-    /* Where this end took the replica's branch in, what had changed here was news to the replica.
-     */
-    bool knew = base == session->base_replica || session->newer_there;
-    uint64_t known = knew ? base : session->shared;
     int rc = header_get(tx->db, work->other->header.id, &header);
     if (rc)
         return rc == ERR_END ? ERR_OK : rc;
     rc = undo_facts(tx, &header, base, &work->master_before);
     work->master_known = rc == ERR_OK && work->session->base_known;
     if (rc == ERR_OK)
-        rc = undo_uids(tx, &header, known, &uids, &work->master_mail);
+        rc = undo_uids(tx, &header, merge_known_there(session), &uids, &work->master_mail);
     uidset_free(&uids);
     if (rc == ERR_TRIMMED) {
         work->master_mail = true;
@@ -367,6 +370,9 @@ static int raise_header(struct merging *work)
         facts->uidvalidity = highest < UINT32_MAX ? highest + 1 : highest;
     } else {
         uint64_t forgotten = header_forgotten(theirs);
+        /* What damage took may be gone for good: clients of that end cannot be told what. */
+        if (!work->other->sound || work->gone)
+            forgotten = change->modseq;
         if (facts->deletedmodseq < forgotten)
             facts->deletedmodseq = forgotten;
         if (facts->uidvalidity < theirs->facts.uidvalidity)
@@ -435,10 +441,11 @@ static size_t choose_marks(const struct merge_session *session, uint64_t mailbox
     marks[0] = (struct mark){.epoch = session->epoch, .taken = session->position};
     for (size_t i = 0; i < session->mark_count && count < MARK_BODY_MARKS_MAX; i++) {
         const struct mark *before = &session->marks[i];
-        if (mailbox && before->mailbox && before->mailbox != mailbox)
+        bool note = before->mailbox == MARK_EPOCH;
+        if (mailbox && before->mailbox && before->mailbox != mailbox && !note)
             continue;
         marks[count] = *before;
-        if (mailbox)
+        if (mailbox && !note)
             marks[count].mailbox = 0;
         count++;
     }
@@ -535,7 +542,7 @@ static int merge_one(struct tx *tx, void *arg)
     run_free(work);
     work->tx = tx;
     work->box = NULL;
-    work->ends = work->buried = work->independent = false;
+    work->ends = work->buried = work->independent = work->gone = false;
     work->master_known = work->master_mail = false;
     tx->merging = true;
     int rc = work->session->heal_only ? ERR_OK : check_base(work);

@@ -170,14 +170,79 @@ static int add_expunged(const struct entry *entry, const struct change *change, 
     return rc;
 }
 
+static bool is_damaged(const struct merging *work)
+{
+    return work->look->exists && !work->look->sound;
+}
+
 /* What is absent in a damaged mailbox may have been expunged all the same. */
 static int find_expunged(struct merging *work)
 {
-    if (!work->look->exists || work->look->sound)
+    if (!is_damaged(work))
         return ERR_OK;
     int rc = undo_walk(work->tx, &work->box->header, work->session->base_master, add_expunged,
                        &work->expunged);
     return rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
+static int add_appended(const struct entry *entry, const struct change *change, void *arg)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; entry->kind == ENTRY_APPEND && rc == ERR_OK && i < change->record_count; i++)
+        rc = uidset_add(arg, change->records[i].uid);
+    return rc;
+}
+
+/* Whether damage took a message that the replica never had. */
+static int find_lost(struct merging *work, bool *lost)
+{
+    struct uidset appended = {0};
+    struct record record;
+    uint32_t uid;
+    uint64_t known = merge_known_there(work->session);
+    int rc = undo_walk(work->tx, &work->box->header, known, add_appended, &appended);
+    *lost = rc == ERR_TRIMMED;
+    for (uint32_t at = 1; rc == ERR_OK && !*lost && at && uidset_next(&appended, at, &uid);
+         at = uid + 1)
+        if (!uidset_contains(&work->expunged, uid)) {
+            rc = record_get(work->tx->db, work->box->header.number, uid, &record);
+            *lost = rc == ERR_END || rc == ERR_CORRUPT;
+            rc = *lost ? ERR_OK : rc;
+        }
+    uidset_free(&appended);
+    return rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
+/* Rows that cannot be read, of messages that the replica has no more. */
+static int remove_unreadable(struct merging *work)
+{
+    struct record records[64];
+    uint32_t number = work->box->header.number;
+    int rc = ERR_OK;
+    for (uint32_t from = 1; rc == ERR_OK && from;) {
+        size_t count;
+        rc = record_batch(work->tx->db, number, from, records, 64, &count);
+        from = count ? records[count - 1].uid + 1 : 0;
+        if (rc != ERR_CORRUPT || !records[count].uid)
+            continue;
+        from = records[count].uid + 1;
+        rc = record_delete(work->tx->db, number, records[count].uid);
+    }
+    return rc;
+}
+
+/* Whether all that damage took here is accounted for: what the replica had of it has come back, and
+ * the rest was expunged there. */
+static int is_accounted_for(struct merging *work, bool *accounted)
+{
+    const struct merge_session *session = work->session;
+    bool lost = true;
+    int rc = ERR_OK;
+    if (is_damaged(work) && work->other->sound && session->base_known && !session->heal_only &&
+        !work->independent)
+        rc = find_lost(work, &lost);
+    *accounted = !lost;
+    return rc || lost ? rc : remove_unreadable(work);
 }
 
 static int heal(struct merging *work, const struct merge_action *action)
@@ -216,29 +281,35 @@ static int touch(struct merging *work, const struct uidset *uids)
     return rc;
 }
 
-/* Rows were put back. Where counts and digest are then what the header says, they are the very ones
- * that were lost, and no other node need know. Else the header follows the records, and a change
- * says so: a node that has other records finds out by the digest. */
+/* Rows were put back, or are accounted for. Where counts and digest are then what the header says,
+ * they are the very ones that were lost, and no other node need know. Else the header follows the
+ * records, and a change, or the mark, says so: a node that has other records finds out by the
+ * digest. */
 static int settle_damage(struct merging *work)
 {
     struct header counted;
     struct header *header = &work->box->header;
-    bool whole = !work->look->exists || work->look->sound;
-    if (whole && !work->healed.count)
+    bool accounted;
+    if (!is_damaged(work) && !work->healed.count)
         return ERR_OK;
-    int rc = count_mailbox(work->tx->db, header, &counted);
+    int rc = is_accounted_for(work, &accounted);
+    if (rc == ERR_OK)
+        rc = count_mailbox(work->tx->db, header, &counted);
     if (rc)
         return rc == ERR_CORRUPT ? ERR_OK : rc;
     bool exact = counted.items == header->items && counted.messages == header->messages;
-    if (!exact && !work->healed.count)
+    if (!exact && !accounted && !work->healed.count)
         return ERR_OK;
+    work->gone = !exact;
+    if (!exact) /* what was lost referred to content */
+        rc = garbage_recount(work->tx->db);
     header->items = counted.items;
     header->messages = counted.messages;
     header->bytes = counted.bytes;
     header->unseen = counted.unseen;
     header->tombstones = counted.tombstones;
     work->box->dirty = true;
-    if (!exact)
+    if (rc == ERR_OK && !exact)
         rc = touch(work, &work->healed);
     if (rc == ERR_OK)
         rc = stop_drop(work->tx->db, header->id);

@@ -81,10 +81,12 @@ static int keep_marks(struct tx *tx, const struct repair_change *change)
     int rc = ERR_OK;
     for (size_t i = 0; rc == ERR_OK && i < change->mark_count; i++) {
         struct mark mark = change->marks[i];
-        if ((mark.mailbox && mark.mailbox != change->header.id) || mark.modseq > change->as_of ||
-            mark.modseq <= tx->window.last.modseq)
+        bool note = mark.mailbox == MARK_EPOCH;
+        if ((mark.mailbox && mark.mailbox != change->header.id && !note) ||
+            mark.modseq > change->as_of || mark.modseq <= tx->window.last.modseq)
             continue;
-        mark.mailbox = change->header.id;
+        if (!note)
+            mark.mailbox = change->header.id;
         rc = mark_put(tx->db, &mark);
     }
     return rc;

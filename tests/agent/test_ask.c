@@ -223,6 +223,51 @@ static void a_branch_that_goes_in_circles_comes_to_an_end(void **state)
     assert_true(stranded);
 }
 
+/* A repair was given up twice: a mailbox that waited all the time is as an epoch has it that the
+ * journal has been taken back behind, and that began anew. */
+static void of_a_mailbox_whose_past_was_taken_back_nothing_is_concluded(void **state)
+{
+    struct epoch epochs[] = {
+        {.id = {1, 5}, .first = 1},
+        {.id = {2, 9}, .parent = {1, 5}, .before = {10, 11}, .first = 11},
+        {.id = {3, 5}, .parent = {1, 5}, .before = {10, 11}, .first = 21},
+        {.id = {4, 9}, .parent = {3, 5}, .before = {30, 31}, .first = 31},
+    };
+    struct mark marks[] = {
+        {.mailbox = 7, .modseq = 31, .epoch = {2, 9}, .taken = {.modseq = 20}},
+        {.mailbox = MARK_EPOCH, .modseq = 25, .epoch = {2, 9}, .taken = {.modseq = 11}},
+    };
+    struct mark taken[] = {marks[1],
+                           {.mailbox = 7, .modseq = 25, .epoch = {2, 9}, .taken = {20, 1}}};
+    struct branch mine = {.epoch = {3, 5},
+                          .last = {40, 41},
+                          .epochs = epochs,
+                          .epoch_count = 3,
+                          .marks = taken,
+                          .mark_count = 1};
+    struct branch theirs = {.epoch = {4, 9},
+                            .last = {32, 33},
+                            .epochs = epochs,
+                            .epoch_count = 4,
+                            .marks = marks,
+                            .mark_count = 2};
+    struct fork fork = {
+        .same_store = true, .common_known = true, .common = {30, 31}, .base_known = true};
+    struct fork_bases bases;
+    (void)state;
+    assert_int_equal(fork_bases(&fork, &mine, &theirs, 8, &bases), ERR_OK);
+    assert_true(bases.known);
+    assert_int_equal(bases.master, 30);
+    assert_int_equal(bases.since, 30);
+    assert_int_equal(fork_bases(&fork, &mine, &theirs, 7, &bases), ERR_OK);
+    assert_false(bases.known);
+    mine.mark_count = 2;
+    assert_int_equal(fork_bases(&fork, &mine, &theirs, 7, &bases), ERR_OK);
+    assert_true(bases.known);
+    assert_int_equal(bases.master, 25);
+    assert_int_equal(bases.replica, 20);
+}
+
 /* Every question's answer fits a frame, whatever is asked for. */
 static int ask_directly(void *context, struct bytes question, struct buf *out)
 {
@@ -293,6 +338,7 @@ int main(void)
         cmocka_unit_test(a_page_of_values_goes_on),
         cmocka_unit_test(an_absurd_number_of_mailboxes_is_malformed),
         cmocka_unit_test(a_branch_that_goes_in_circles_comes_to_an_end),
+        cmocka_unit_test(of_a_mailbox_whose_past_was_taken_back_nothing_is_concluded),
         cmocka_unit_test(records_with_many_keywords_are_told_in_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,8 @@
 #include "agent/ask.h"
 #include "agent/make_equal.h"
 #include "base/err.h"
+#include "journal/tables.h"
+#include "mailbox/mailbox.h"
 #include "mailbox/role.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
@@ -177,6 +179,118 @@ static void what_is_appended_during_a_merge_is_kept(void **state)
     happens_at_any_moment(append_meanwhile, "1:39,41");
 }
 
+struct hurt {
+    uint32_t uid;
+    bool garbled;
+    uint64_t highestmodseq;
+    uint64_t forgotten;
+};
+
+static int open_inbox(struct tx *tx, struct mailbox **mailbox)
+{
+    struct name name;
+    int rc = name_parse("INBOX", 5, &tx_node(tx)->owner, &name);
+    return rc ? rc : mailbox_open(tx, &name, NULL, mailbox);
+}
+
+static int damage(struct tx *tx, void *arg)
+{
+    const struct hurt *hurt = arg;
+    struct mailbox *mailbox;
+    uint8_t key[8], row[512];
+    struct bytes value;
+    int rc = open_inbox(tx, &mailbox);
+    if (rc)
+        return rc;
+    save_be32(key, mailbox_header(mailbox)->number);
+    save_be32(key + 4, hurt->uid);
+    if (!hurt->garbled)
+        return db_delete(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key));
+    rc = db_get(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), &value);
+    if (rc || value.size > sizeof row)
+        return rc;
+    memcpy(row, value.data, value.size);
+    row[value.size / 2] ^= 0x40;
+    return db_put(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), bytes_of(row, value.size));
+}
+
+static int read_facts(struct tx *tx, void *arg)
+{
+    struct hurt *hurt = arg;
+    struct mailbox *mailbox;
+    int rc = open_inbox(tx, &mailbox);
+    if (rc == ERR_OK) {
+        hurt->highestmodseq = mailbox_header(mailbox)->facts.highestmodseq;
+        hurt->forgotten = header_forgotten(mailbox_header(mailbox));
+    }
+    return rc;
+}
+
+static void are_equal(struct ends *ends)
+{
+    struct post_facts here, there;
+    assert_int_equal(post_facts(ends->master, &here), ERR_OK);
+    assert_int_equal(post_facts(ends->replica, &there), ERR_OK);
+    assert_int_equal(node_digest(&here.node), node_digest(&there.node));
+    assert_int_equal(post_check(ends->master), 0);
+    assert_int_equal(post_check(ends->replica), 0);
+}
+
+/* Damage took it here, a user expunged it there: nothing is left to wait for. */
+static void what_was_lost_here_and_expunged_there_is_gone(void **state)
+{
+    (void)state;
+    for (unsigned garbled = 0; garbled < 2; garbled++) {
+        struct hurt hurt = {.uid = MESSAGES, .garbled = garbled};
+        struct ends ends = {.at = QUESTIONS_MOST};
+        struct hurt before = {0};
+        open_ends(&ends);
+        assert_int_equal(store_maintain(ends.master, damage, &hurt), ERR_OK);
+        assert_int_equal(store_read(ends.master, read_facts, &before), ERR_OK);
+        merge(&ends);
+        has_live(ends.master, "1:39");
+        has_live(ends.replica, "1:39");
+        are_equal(&ends);
+        /* A client here has not been told. */
+        assert_int_equal(store_read(ends.master, read_facts, &hurt), ERR_OK);
+        assert_true(hurt.forgotten > before.highestmodseq);
+        close_ends(&ends);
+    }
+}
+
+/* What the master took in by itself and lost nobody but another replica may have. */
+static void what_only_the_master_had_and_lost_is_missed(void **state)
+{
+    struct hurt hurt = {.uid = MESSAGES + 1};
+    struct ends ends = {.at = QUESTIONS_MOST};
+    (void)state;
+    open_ends(&ends);
+    assert_int_equal(post_append(ends.master, "INBOX", MESSAGES + 1, 100), ERR_OK);
+    assert_int_equal(store_maintain(ends.master, damage, &hurt), ERR_OK);
+    merge(&ends);
+    has_live(ends.master, "1:39");
+    assert_int_not_equal(post_check(ends.master), 0);
+    close_ends(&ends);
+}
+
+/* The master purged what damage took at the replica, whose clients may know a later modseq. */
+static void clients_of_a_damaged_end_are_told_that_it_is_not_known(void **state)
+{
+    struct hurt hurt = {.uid = 7};
+    struct ends ends = {.at = QUESTIONS_MOST};
+    struct hurt before = {0};
+    (void)state;
+    open_ends(&ends);
+    assert_int_equal(post_expunge(ends.master, "INBOX", "7", true), ERR_OK);
+    assert_int_equal(store_read(ends.replica, read_facts, &before), ERR_OK);
+    assert_int_equal(store_maintain(ends.replica, damage, &hurt), ERR_OK);
+    merge(&ends);
+    are_equal(&ends);
+    assert_int_equal(store_read(ends.master, read_facts, &hurt), ERR_OK);
+    assert_true(hurt.forgotten > before.highestmodseq);
+    close_ends(&ends);
+}
+
 /* A replica of the master's own epoch, but for where it says that it is. */
 struct liar {
     struct post_facts master;
@@ -237,6 +351,9 @@ int main(void)
         cmocka_unit_test(what_is_flagged_during_a_merge_stays),
         cmocka_unit_test(what_is_expunged_during_a_merge_does_not_come_back),
         cmocka_unit_test(what_is_appended_during_a_merge_is_kept),
+        cmocka_unit_test(what_was_lost_here_and_expunged_there_is_gone),
+        cmocka_unit_test(what_only_the_master_had_and_lost_is_missed),
+        cmocka_unit_test(clients_of_a_damaged_end_are_told_that_it_is_not_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

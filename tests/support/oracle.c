@@ -947,9 +947,10 @@ static void insert_item(struct listing *listing, const struct item *item)
     listing->count++;
 }
 
-/* A damaged record counts as there until the node knows better or has it back. It goes with its
- * mailbox. */
-static void fill_in_losses(struct oracle *oracle, unsigned node, unsigned at)
+/* A damaged record counts as there until the node knows better, by a merge as well, or has it back.
+ * It goes with its mailbox. */
+static void fill_in_losses(struct oracle *oracle, unsigned node, unsigned at,
+                           const struct knowledge *taken_in)
 {
     struct oracle_node *here = &oracle->nodes[node];
     struct sight *sight = &here->sights[at];
@@ -962,8 +963,13 @@ static void fill_in_losses(struct oracle *oracle, unsigned node, unsigned at)
             i++;
             continue;
         }
-        if (!all)
-            all = stand(box, &sight->knowledge, &none);
+        if (!all) {
+            struct knowledge known = {0};
+            unite(&known, &sight->knowledge);
+            unite(&known, taken_in);
+            all = stand(box, &known, &none);
+            forget(&known);
+        }
         if (sight->now.facts.state == MAILBOX_PURGED || listing_find(&sight->now, loss->item.uid) ||
             all[shown(box, &loss->item)].expunged) {
             *loss = here->losses[--here->loss_count];
@@ -998,10 +1004,13 @@ static void judge(struct oracle *oracle, struct look *look, enum cause cause,
     bool merged = cause == CAUSE_PASS && look->node == pass->master;
     if (state && cause != CAUSE_USER)
         assign(&sight->knowledge, &state->knowledge);
-    fill_in_losses(oracle, look->node, at);
+    bool taken = merged && (at == 0 ? !state : look->marks[at] > sight->mark);
+    const struct knowledge none = {0};
+    fill_in_losses(oracle, look->node, at,
+                   taken ? &oracle->nodes[pass->replica].sights[at].knowledge : &none);
     if (cause == CAUSE_USER)
         find_events(oracle, look->node, at, &look->before[at]);
-    else if (merged && (at == 0 ? !state : look->marks[at] > sight->mark))
+    else if (taken)
         take_in(look, pass, at);
     sight->mark = look->marks[at];
     if (cause == CAUSE_USER || merged) {
@@ -1018,7 +1027,8 @@ static void judge(struct oracle *oracle, struct look *look, enum cause cause,
                  oracle->nodes[pass->master].sights[at].now.facts.state != MAILBOX_LIVE;
     if (cause != CAUSE_RESTORE && !dying)
         check_client(oracle, look->node, at, &look->before[at], &sight->now);
-    if (dying && !merged && sight->now.facts.state == MAILBOX_PURGED)
+    bool follows = oracle->nodes[look->node].role == ROLE_REPLICA;
+    if (dying && follows && sight->now.facts.state == MAILBOX_PURGED)
         follow_purge(oracle, pass, at, &look->before[at]);
     check_messages(oracle, look->node, at);
 }
