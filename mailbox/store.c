@@ -14,6 +14,7 @@
 #include "journal/tables.h"
 #include "mailbox/tx.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <stdatomic.h>
@@ -209,17 +210,23 @@ static int begin_tx(struct tx *tx, enum access access)
     return rc ? rc : notice_copy(tx);
 }
 
+static bool say_to_agent(const struct store *store, enum wake_word word)
+{
+    const char byte = (char)word;
+    return send(store->wake, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 || errno == EAGAIN;
+}
+
+/* The socket stays connected to an agent as long as that one lives. Nobody there, or too busy to
+ * take it: the agent looks by itself now and then. */
 void store_wake_agent(struct store *store, enum wake_word word)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
-    const char byte = (char)word;
-    if (store->wake < 0)
+    if (store->wake < 0 || say_to_agent(store, word))
         return;
     snprintf(to.sun_path, sizeof to.sun_path, "/proc/self/fd/%d/%s", db_directory_fd(store->db),
              STORE_WAKE_SOCKET);
-    /* Nobody there, or too busy to take it: the agent looks by itself now and then. */
-    (void)sendto(store->wake, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to,
-                 sizeof to);
+    if (connect(store->wake, (struct sockaddr *)&to, sizeof to) == 0)
+        (void)say_to_agent(store, word);
 }
 
 /* Now and then, after a commit. */
