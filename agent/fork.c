@@ -420,13 +420,14 @@ static uint64_t reach(const struct branch *branch, const struct path *own, const
     return 0;
 }
 
-/* Whether it says what an epoch began with. */
-static bool is_start(const struct mark *mark, const struct path *path)
+/* Whether the mailbox has what the mark says was taken in: its own way leads through the mark's
+ * entry, and not only the journal's; and the mark does not say what an epoch began with. */
+static bool has_mark(const struct branch *branch, const struct path *own, const struct mark *mark)
 {
-    for (size_t i = 0; mark->taken.chain == 0 && i < path->count; i++)
-        if (path->epochs[i].first == mark->modseq)
-            return true;
-    return false;
+    size_t at = find_on_path(own, fork_epoch_at(branch, mark->modseq));
+    if (at == own->count || mark->modseq > end_of(own, at + 1).modseq)
+        return false;
+    return mark->taken.chain || mark->modseq != own->epochs[at].first;
 }
 
 static bool concerns(const struct mark *mark, uint64_t mailbox)
@@ -444,7 +445,7 @@ static void take_marks(const struct branch *here, const struct path *own, const 
     bool equal_is_better = *base_here != *base_other;
     for (size_t i = 0; i < here->mark_count; i++) {
         const struct mark *mark = &here->marks[i];
-        bool counts = concerns(mark, mailbox) && !is_start(mark, own);
+        bool counts = concerns(mark, mailbox) && has_mark(here, own, mark);
         bool later = mark->modseq > least && mark->taken.modseq >= *base_other;
         uint64_t taken = counts && later ? reach(here, own, mark, other) : 0;
         if (taken == 0 || taken < *base_other || (taken == *base_other && !equal_is_better))
@@ -460,7 +461,7 @@ static bool has_merged(const struct branch *branch, const struct path *path, uin
 {
     for (size_t i = 0; i < branch->mark_count; i++)
         if (concerns(&branch->marks[i], mailbox) && branch->marks[i].modseq > base &&
-            !is_start(&branch->marks[i], path))
+            has_mark(branch, path, &branch->marks[i]))
             return true;
     return false;
 }
@@ -558,7 +559,7 @@ static bool has_all_of(const struct branch *branch, const struct path *here,
     bool all = parting(here, there) >= stop->taken.modseq;
     for (size_t i = 0; !all && i < branch->mark_count; i++) {
         const struct mark *mark = &branch->marks[i];
-        all = concerns(mark, stop->mailbox) && !is_start(mark, here) &&
+        all = concerns(mark, stop->mailbox) && has_mark(branch, here, mark) &&
               reach(branch, here, mark, there) >= stop->taken.modseq;
     }
     return all;

@@ -74,8 +74,8 @@ static void close_three(struct three *three)
     scratch_remove(three->directory);
 }
 
-/* B's journal leads nobody back to where the others are. */
-static void trim_b(struct three *three)
+/* The node's journal leads nobody back to where the others are. */
+static void trim(struct three *three, unsigned node)
 {
     const struct cut cut = {.entries = 0,
                             .bytes = UINT64_MAX,
@@ -83,7 +83,7 @@ static void trim_b(struct three *three)
                             .up_to = UINT64_MAX,
                             .held_from = UINT64_MAX};
     struct retained done;
-    assert_int_equal(store_cut(three->stores[B], &cut, false, &done), ERR_OK);
+    assert_int_equal(store_cut(three->stores[node], &cut, false, &done), ERR_OK);
 }
 
 /* What C is to get of B by a repair. */
@@ -194,20 +194,25 @@ static void has_all(const struct three *three, unsigned node)
     assert_int_equal(post_check(three->stores[node]), 0);
 }
 
-static void follows_a(struct three *three, unsigned node)
+static void follows(struct three *three, unsigned master, unsigned node)
 {
     struct post_facts here, there;
-    assert_int_equal(store_demote(three->stores[node], "a", false), ERR_OK);
-    int rc = pass(three, A, node);
-    if (rc == ERR_REFUSED) { /* A was fenced by B's epoch */
-        assert_int_equal(store_promote(three->stores[A], false), ERR_OK);
-        rc = pass(three, A, node);
+    assert_int_equal(store_demote(three->stores[node], "master", false), ERR_OK);
+    int rc = pass(three, master, node);
+    if (rc == ERR_REFUSED) { /* the master was fenced by the other's epoch */
+        assert_int_equal(store_promote(three->stores[master], false), ERR_OK);
+        rc = pass(three, master, node);
     }
     assert_int_equal(rc, ERR_OK);
-    assert_int_equal(post_facts(three->stores[A], &here), ERR_OK);
+    assert_int_equal(post_facts(three->stores[master], &here), ERR_OK);
     assert_int_equal(post_facts(three->stores[node], &there), ERR_OK);
     assert_true(position_equal(here.position, there.position));
     assert_int_equal(node_digest(&here.node), node_digest(&there.node));
+}
+
+static void follows_a(struct three *three, unsigned node)
+{
+    follows(three, A, node);
 }
 
 /* `before` is done once A's followers are equal. */
@@ -243,14 +248,14 @@ static void repair_is_cut_off_anywhere(void (*before)(struct three *three))
 static void behind(struct three *three)
 {
     go_on_at_b(three);
-    trim_b(three);
+    trim(three, B);
 }
 
 static void apart(struct three *three)
 {
     go_on_at_c(three);
     go_on_at_b(three);
-    trim_b(three);
+    trim(three, B);
 }
 
 /* C has what A made since, and B has not: B's repair of C makes it anew. */
@@ -268,7 +273,7 @@ static void new_at_c(struct three *three)
 static void new_at_c_and_trimmed(struct three *three)
 {
     new_at_c(three);
-    trim_b(three);
+    trim(three, B);
 }
 
 static void a_mailbox_that_a_cut_off_repair_makes_anew_goes_on_where_it_was(void **state)
@@ -289,7 +294,7 @@ static void two_of_one_name(struct three *three)
 static void two_of_one_name_and_trimmed(struct three *three)
 {
     two_of_one_name(three);
-    trim_b(three);
+    trim(three, B);
 }
 
 /* C is promoted by force. */
@@ -387,6 +392,45 @@ static void two_followers_are_taken_in_at_the_same_time(void **state)
     fail_msg("a repair takes more than %u questions", QUESTIONS_MOST);
 }
 
+/* A followed B up to a point, and took in by a merge what B did after it. */
+static void go_on_at_b_and_a(struct three *three)
+{
+    assert_int_equal(store_promote(three->stores[B], false), ERR_OK);
+    append(three, B, "INBOX");
+    follows(three, B, A);
+    assert_int_equal(store_promote(three->stores[A], false), ERR_OK);
+    append(three, B, "sent");
+    follows_a(three, B);
+    trim(three, A);
+}
+
+/* C has A's journal by then, with A's mark about B. What waits at C was never there: it has nothing
+ * of B's. Each of B and C gave UID 3 to a message. */
+static void what_waited_has_not_taken_in_what_the_journal_has(void **state)
+{
+    (void)state;
+    for (unsigned at = 1; at < QUESTIONS_MOST; at++) {
+        struct three three = {0};
+        open_three(&three);
+        go_on_at_c(&three);
+        go_on_at_b_and_a(&three);
+        three.questions = 0;
+        three.cut_at = at;
+        pass(&three, A, C);
+        bool cut = three.cut;
+        three.cut_at = 0;
+        assert_int_equal(store_promote(three.stores[C], true), ERR_OK);
+        follows(&three, C, A);
+        follows(&three, C, B);
+        for (unsigned i = 0; i < NODES; i++)
+            has_all(&three, i);
+        close_three(&three);
+        if (!cut)
+            return;
+    }
+    fail_msg("a repair takes more than %u questions", QUESTIONS_MOST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +439,7 @@ int main(void)
         cmocka_unit_test(a_mailbox_that_a_cut_off_repair_makes_anew_goes_on_where_it_was),
         cmocka_unit_test(a_mailbox_that_went_on_in_another_gives_out_no_uid_again),
         cmocka_unit_test(what_a_replica_made_is_there_until_the_repair_has_brought_it),
+        cmocka_unit_test(what_waited_has_not_taken_in_what_the_journal_has),
         cmocka_unit_test(what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
