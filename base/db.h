@@ -1,5 +1,5 @@
-/* The one wrapper around LMDB: only base/db*.c include lmdb.h (and benches, to
- * compare with it).
+/* The one wrapper around LMDB: lmdb.h is included by db_private.h, for base/db*.c, and by nothing
+ * else but benches, which compare with it.
  *
  * A db is an environment in one directory with a fixed list of tables, named by their place in that
  * list. Lookups and iterations have three results: ERR_OK (an item), ERR_END (none), anything else
