@@ -2,7 +2,8 @@
  *
  * Happy path of a follower's: accepted → bytes are read, frames cut out of them and given to the
  * source → the source asks for work, which runs in the thread pool and is answered on the loop →
- * frames are written. What was just committed is read on the loop (fill_at_once()). Of the one to an upstream: dialled → connected → the same with a sink.
+ * frames are written. What was just committed is read on the loop (fill_at_once()). Of the one to
+ * an upstream: dialled → connected → the same with a sink.
  *
  * Failure modes: whatever ends a connection goes through the state machine's close action, once:
  * on_close() stops giving frames to it, sends the end of the stream behind what is still to be
