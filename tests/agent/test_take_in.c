@@ -197,21 +197,8 @@ static int damage(struct tx *tx, void *arg)
 {
     const struct hurt *hurt = arg;
     struct mailbox *mailbox;
-    uint8_t key[8], row[512];
-    struct bytes value;
     int rc = open_inbox(tx, &mailbox);
-    if (rc)
-        return rc;
-    save_be32(key, mailbox_header(mailbox)->number);
-    save_be32(key + 4, hurt->uid);
-    if (!hurt->garbled)
-        return db_delete(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key));
-    rc = db_get(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), &value);
-    if (rc || value.size > sizeof row)
-        return rc;
-    memcpy(row, value.data, value.size);
-    row[value.size / 2] ^= 0x40;
-    return db_put(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), bytes_of(row, value.size));
+    return rc ? rc : post_hurt(tx, mailbox_header(mailbox)->number, hurt->uid, hurt->garbled);
 }
 
 static int read_facts(struct tx *tx, void *arg)

@@ -10,6 +10,7 @@
 #include "mailbox/retain.h"
 #include "mailbox/role.h"
 #include "tests/support/clock.h"
+#include "tests/support/post.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -424,22 +425,8 @@ static int harm(struct tx *tx, void *arg)
 {
     const struct harm *harm = arg;
     struct header header;
-    uint8_t key[8];
-    uint8_t row[512];
-    struct bytes value;
     int rc = header_get(tx_db(tx), harm->box, &header);
-    if (rc)
-        return rc;
-    save_be32(key, header.number);
-    save_be32(key + 4, harm->uid);
-    if (!harm->garble)
-        return db_delete(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key));
-    rc = db_get(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), &value);
-    if (rc || value.size > sizeof row)
-        return rc;
-    memcpy(row, value.data, value.size);
-    row[value.size / 2] ^= 0x40;
-    return db_put(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), bytes_of(row, value.size));
+    return rc ? rc : post_hurt(tx, header.number, harm->uid, harm->garble);
 }
 
 /* Only what another node holds, too. */

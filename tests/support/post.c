@@ -1,6 +1,7 @@
 #include "tests/support/post.h"
 
 #include "base/err.h"
+#include "journal/tables.h"
 #include "mailbox/check.h"
 #include "mailbox/tx.h"
 
@@ -255,4 +256,20 @@ int post_check(struct store *store)
     if (rc)
         printf("check: %s\n", err_message());
     return rc ? -1 : (int)wrong;
+}
+
+int post_hurt(struct tx *tx, uint32_t number, uint32_t uid, bool garble)
+{
+    uint8_t key[8], row[512];
+    struct bytes value;
+    save_be32(key, number);
+    save_be32(key + 4, uid);
+    if (!garble)
+        return db_delete(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key));
+    int rc = db_get(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), &value);
+    if (rc || value.size > sizeof row)
+        return rc;
+    memcpy(row, value.data, value.size);
+    row[value.size / 2] ^= 0x40;
+    return db_put(tx_db(tx), TABLE_RECORDS, bytes_of(key, sizeof key), bytes_of(row, value.size));
 }

@@ -15,6 +15,9 @@ int post_flag(struct store *store, const char *name, const char *uids, const cha
 int post_expunge(struct store *store, const char *name, const char *uids, bool immediate);
 int post_meta(struct store *store, const char *key, const char *value);
 
+/* Behind the program's back: the row of a record goes, or one bit of it flips. */
+int post_hurt(struct tx *tx, uint32_t number, uint32_t uid, bool garble);
+
 /* What a node knows of itself, and where its journal ends. */
 struct post_facts {
     struct node node;
