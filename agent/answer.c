@@ -38,10 +38,13 @@ static int put_stops(struct tx *tx, struct buf *out)
     struct stop stop;
     uint64_t id = 0, count = 0;
     int rc = ERR_END;
-    for (; tx_node(tx)->role == ROLE_REPLICA; count++) {
+    while (tx_node(tx)->role == ROLE_REPLICA) {
         rc = stop_next(tx_db(tx), &id, &stop);
         if (rc)
             break;
+        if (stop_abreast(&stop, tx))
+            continue;
+        count++;
         buf_u64(&items, stop.mailbox);
         buf_varint(&items, stop.epoch.number);
         buf_u64(&items, stop.epoch.node);

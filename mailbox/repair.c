@@ -138,6 +138,24 @@ int repair_give_up(struct tx *tx, uint64_t modseq)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+int repair_wait(struct tx *tx)
+{
+    struct stop stop;
+    uint64_t id = 0;
+    int rc;
+    while ((rc = stop_next(tx->db, &id, &stop)) == ERR_OK) {
+        rc = repair_leave_number(tx, stop.beside);
+        stop.beside = 0;
+        stop.modseq = tx->window.last.modseq + 1;
+        stop_stands(&stop, tx);
+        if (rc == ERR_OK)
+            rc = stop_put(tx->db, &stop);
+        if (rc)
+            return rc;
+    }
+    return rc == ERR_END ? ERR_OK : rc;
+}
+
 /* A mailbox that has been purged keeps its id and nothing else. */
 int repair_leave_records(struct tx *tx, struct box *box)
 {

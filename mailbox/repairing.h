@@ -23,6 +23,8 @@ int repair_recount_if_damaged(struct tx *tx, const struct header *header,
 /* A repair is given up: its stops go, and marks at `modseq`, the entry that opens an epoch, say as
  * of what each of these mailboxes is. Those of which nothing is here go. No box may be open. */
 int repair_give_up(struct tx *tx, uint64_t modseq);
+/* Every mailbox that lost records waits for them as of the node's position. */
+int repair_wait(struct tx *tx);
 
 /* Content that came is there from now on; drafts may have holes. */
 int repair_adopt(struct tx *tx, struct draft **drafts, size_t count);

@@ -34,7 +34,7 @@ static int trim_untold(struct tx *tx, void *arg)
 {
     uint64_t *removed = arg;
     bool repairing;
-    int rc = stop_any(tx->db, &repairing);
+    int rc = stop_repairing(tx, &repairing);
     *removed = 0;
     return rc || !repairing || tx->node.role != ROLE_REPLICA
                ? rc
@@ -69,7 +69,7 @@ static int promote(struct tx *tx, struct giving_up *work)
     if (tx->node.store_id == 0)
         return fail(ERR_REFUSED, "%s: it has met no master yet: there is nothing to be master of",
                     store_path(tx->store));
-    int rc = stop_any(tx->db, &repairing);
+    int rc = stop_repairing(tx, &repairing);
     if (rc)
         return rc;
     work->done = repairing && tx->node.role == ROLE_REPLICA;
@@ -78,7 +78,7 @@ static int promote(struct tx *tx, struct giving_up *work)
                     "%s: it is being repaired: some mailboxes are older than the others; "
                     "promote --force takes them as they are",
                     store_path(tx->store));
-    rc = work->done ? give_up(tx, "promoted in the midst of a repair") : ERR_OK;
+    rc = work->done ? give_up(tx, "promoted in the midst of a repair") : repair_wait(tx);
     if (rc == ERR_OK)
         rc = tx_set_role(tx, ROLE_MASTER, NULL);
     tx->node.discard = false;
@@ -92,7 +92,7 @@ static int decide(struct tx *tx, void *arg)
     work->done = false;
     if (work->promote)
         return promote(tx, work);
-    int rc = stop_any(tx->db, &repairing);
+    int rc = stop_repairing(tx, &repairing);
     work->done = rc == ERR_OK && repairing && tx->node.role == ROLE_REPLICA;
     return work->done ? give_up(tx, "a repair by another node was given up") : rc;
 }
@@ -131,8 +131,9 @@ static int demote(struct tx *tx, void *arg)
     const struct demotion *work = arg;
     char master[PEER_MAX_SIZE + 1];
     snprintf(master, sizeof master, "%s", tx->node.master);
+    int rc = tx->node.role == ROLE_MASTER ? repair_wait(tx) : ERR_OK;
     tx->node.discard = work->discard;
-    return tx_set_role(tx, ROLE_REPLICA, work->follow ? work->follow : master);
+    return rc ? rc : tx_set_role(tx, ROLE_REPLICA, work->follow ? work->follow : master);
 }
 
 int store_demote(struct store *store, const char *follow, bool discard)

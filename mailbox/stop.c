@@ -112,6 +112,17 @@ int stop_any(struct db_txn *txn, bool *any)
     return rc == ERR_END ? ERR_OK : rc;
 }
 
+int stop_repairing(struct tx *tx, bool *repairing)
+{
+    struct stop stop;
+    uint64_t id = 0;
+    int rc;
+    *repairing = false;
+    while (!*repairing && (rc = stop_next(tx->db, &id, &stop)) == ERR_OK)
+        *repairing = !stop_abreast(&stop, tx);
+    return *repairing || rc == ERR_END ? ERR_OK : rc;
+}
+
 int stop_settle(struct tx *tx)
 {
     struct stop stop;
@@ -131,6 +142,13 @@ void stop_stands(struct stop *stop, const struct tx *tx)
 {
     stop->epoch = tx->node.epoch;
     stop->as_of = tx->window.last.modseq;
+}
+
+bool stop_abreast(const struct stop *stop, const struct tx *tx)
+{
+    uint64_t last = tx->window.last.modseq;
+    return stop->state == STOP_WAITING && stop->modseq > last && stop->as_of == last &&
+           epoch_compare(stop->epoch, tx->node.epoch) == 0;
 }
 
 int stop_damaged(struct tx *tx, uint64_t mailbox, const char *reason)

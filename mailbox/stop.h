@@ -40,12 +40,17 @@ int stop_drop(struct db_txn *txn, uint64_t mailbox); /* ERR_END: there was none 
 /* In the order of ids. *mailbox names the one to begin with and is set to the one behind what was
  * found. ERR_END: no more. */
 int stop_next(struct db_txn *txn, uint64_t *mailbox, struct stop *stop);
-int stop_any(struct db_txn *txn, bool *any); /* whether this node is being repaired */
+int stop_any(struct db_txn *txn, bool *any);
+/* Whether mailboxes of this node are of different moments. One that only lost records is as of the
+ * node's own position: nothing has begun that a promotion would give up. */
+int stop_repairing(struct tx *tx, bool *repairing);
 /* Drops those that are merged and whose modseq the journal has reached. */
 int stop_settle(struct tx *tx);
 
 /* What is in a mailbox that follows the journal so far. */
 void stop_stands(struct stop *stop, const struct tx *tx);
+/* Whether the mailbox is that but for records that it lost: it waits for these alone. */
+bool stop_abreast(const struct stop *stop, const struct tx *tx);
 
 /* Marks a mailbox as damaged, so that the next contact with the other end heals it. Keeps a stop
  * that is there. */

@@ -21,7 +21,7 @@ static int check_told(struct tx *tx, const struct header *header)
     if (tx->node.role != ROLE_REPLICA)
         return ERR_OK;
     int rc = stop_get(tx->db, header->id, &stop);
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && !stop_abreast(&stop, tx))
         return fail(ERR_TRIMMED, "mailbox id:%016llx is being repaired: its past cannot be told",
                     (unsigned long long)header->id);
     return rc == ERR_END ? ERR_OK : rc;

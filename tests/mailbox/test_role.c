@@ -3,6 +3,8 @@
 
 #include "base/err.h"
 #include "journal/epoch.h"
+#include "mailbox/check.h"
+#include "mailbox/stop.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
 
@@ -113,6 +115,60 @@ static void no_number_comes_after_the_last_one(void **state)
     assert_int_equal(facts().epoch.number, 1);
 }
 
+static int lose_first(struct tx *tx, void *arg)
+{
+    struct header header;
+    uint64_t id = 0;
+    (void)arg;
+    int rc = header_next(tx_db(tx), &id, &header);
+    return rc ? rc : post_hurt(tx, header.number, 1, false);
+}
+
+static int get_stop(struct tx *tx, void *arg)
+{
+    struct stop stop;
+    uint64_t id = 0;
+    (void)arg;
+    return stop_next(tx_db(tx), &id, &stop);
+}
+
+static void ignore(void *arg, const char *where, const char *what)
+{
+    (void)arg;
+    (void)where;
+    (void)what;
+}
+
+static void assert_one_mailbox_waits(void)
+{
+    struct check_result result;
+    assert_int_equal(check_repair(store, ignore, NULL, &result), ERR_OK);
+    assert_true(result.wrong > 0);
+    assert_int_equal(store_read(store, get_stop, NULL), ERR_OK);
+}
+
+/* What waits for a record that was lost is no older than the rest: nothing is given up for it. */
+static void lost_records_cost_no_journal_when_the_role_changes(void **state)
+{
+    struct post_facts before, after;
+    (void)state;
+    assert_int_equal(post_facts(store, &before), ERR_OK);
+    assert_int_equal(post_append(store, "INBOX", 1, 10), ERR_OK);
+    assert_int_equal(post_append(store, "INBOX", 2, 10), ERR_OK);
+    assert_int_equal(store_maintain(store, lose_first, NULL), ERR_OK);
+    assert_one_mailbox_waits();
+    assert_int_equal(post_append(store, "INBOX", 3, 10), ERR_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(store_demote(store, "b", false), ERR_OK);
+        assert_int_equal(store_give_up_repair(store), ERR_OK);
+        assert_int_equal(store_promote(store, false), ERR_OK);
+        assert_int_equal(post_append(store, "INBOX", 4 + i, 10), ERR_OK);
+        assert_int_equal(post_facts(store, &after), ERR_OK);
+        assert_true(position_equal(after.base, before.base));
+        assert_one_mailbox_waits();
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, clear)
@@ -123,6 +179,7 @@ int main(void)
         TEST(what_was_met_is_known_after_a_demotion),
         TEST(a_replica_is_not_fenced),
         TEST(no_number_comes_after_the_last_one),
+        TEST(lost_records_cost_no_journal_when_the_role_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
