@@ -202,6 +202,7 @@ static int merge(struct taking *work)
                                .compared = work->mine.last.modseq,
                                .epoch = work->theirs.epoch,
                                .position = work->theirs.last,
+                               .taken = work->theirs.last,
                                .epochs = work->foreign,
                                .epoch_count = work->foreign_count,
                                .marks = work->taken,

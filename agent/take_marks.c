@@ -84,10 +84,10 @@ void take_say(struct taking *taking, uint64_t id)
     bool stopped = !id && taking->stopped_count;
     for (size_t i = 0; i < taking->stopped_count && !stopped; i++)
         stopped = taking->stopped[i] == id;
-    session->position = taking->theirs.last;
+    session->taken = taking->theirs.last;
     session->mark_count = taking->taken_count;
     if (!stopped)
         return;
-    session->position = taking->fork.common_known ? taking->fork.common : (struct position){0};
+    session->taken = taking->fork.common_known ? taking->fork.common : (struct position){0};
     session->mark_count = taking->note_count;
 }

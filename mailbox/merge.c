@@ -438,7 +438,7 @@ static size_t choose_marks(const struct merge_session *session, uint64_t mailbox
                            struct mark *marks)
 {
     size_t count = 1;
-    marks[0] = (struct mark){.epoch = session->epoch, .taken = session->position};
+    marks[0] = (struct mark){.epoch = session->epoch, .taken = session->taken};
     for (size_t i = 0; i < session->mark_count && count < MARK_BODY_MARKS_MAX; i++) {
         const struct mark *before = &session->marks[i];
         bool note = before->mailbox == MARK_EPOCH;

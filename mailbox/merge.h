@@ -84,6 +84,7 @@ struct merge_session {
     /* For the mark and the epoch that the merge opens. */
     struct epoch_id epoch;      /* the replica's */
     struct position position;   /* the replica's */
+    struct position taken;      /* as of what the mark says that it was taken in */
     const struct epoch *epochs; /* of its branch that the master lacks */
     size_t epoch_count;
     const struct mark *marks; /* what the replica's branch had taken in before */

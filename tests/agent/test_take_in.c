@@ -7,6 +7,7 @@
 #include "agent/make_equal.h"
 #include "base/err.h"
 #include "journal/tables.h"
+#include "mailbox/check.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/role.h"
 #include "tests/support/post.h"
@@ -278,6 +279,48 @@ static void clients_of_a_damaged_end_are_told_that_it_is_not_known(void **state)
     close_ends(&ends);
 }
 
+static int read_modseq(struct tx *tx, void *arg)
+{
+    struct hurt *hurt = arg;
+    struct mailbox *mailbox;
+    struct record record;
+    int rc = open_inbox(tx, &mailbox);
+    if (rc == ERR_OK)
+        rc = record_get(tx_db(tx), mailbox_header(mailbox)->number, hurt->uid, &record);
+    hurt->highestmodseq = record.modseq;
+    return rc;
+}
+
+static void say_nothing(void *arg, const char *where, const char *what)
+{
+    (void)arg, (void)where, (void)what;
+}
+
+/* What the replica's users changed went with the record: they are to be told what stands there now,
+ * whatever the replica had given out by then. */
+static void clients_of_a_mailbox_that_waits_are_told_what_came_back(void **state)
+{
+    struct hurt hurt = {.uid = 7};
+    struct ends ends = {.at = QUESTIONS_MOST};
+    struct hurt before = {0};
+    struct check_result checked;
+    (void)state;
+    open_ends(&ends);
+    assert_int_equal(store_promote(ends.replica, false), ERR_OK);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(post_flag(ends.replica, "INBOX", "7", i % 2 ? "\\Seen" : "\\Flagged"),
+                         ERR_OK);
+    assert_int_equal(store_demote(ends.replica, NULL, false), ERR_OK);
+    assert_int_equal(store_read(ends.replica, read_facts, &before), ERR_OK);
+    assert_int_equal(store_maintain(ends.replica, damage, &hurt), ERR_OK);
+    assert_int_equal(check_repair(ends.replica, say_nothing, NULL, &checked), ERR_OK);
+    merge(&ends);
+    are_equal(&ends);
+    assert_int_equal(store_read(ends.replica, read_modseq, &hurt), ERR_OK);
+    assert_true(hurt.highestmodseq > before.highestmodseq);
+    close_ends(&ends);
+}
+
 /* A replica of the master's own epoch, but for where it says that it is. */
 struct liar {
     struct post_facts master;
@@ -341,6 +384,7 @@ int main(void)
         cmocka_unit_test(what_was_lost_here_and_expunged_there_is_gone),
         cmocka_unit_test(what_only_the_master_had_and_lost_is_missed),
         cmocka_unit_test(clients_of_a_damaged_end_are_told_that_it_is_not_known),
+        cmocka_unit_test(clients_of_a_mailbox_that_waits_are_told_what_came_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1028,7 +1028,8 @@ static void judge(struct oracle *oracle, struct look *look, enum cause cause,
     if (cause != CAUSE_RESTORE && !dying)
         check_client(oracle, look->node, at, &look->before[at], &sight->now);
     bool follows = oracle->nodes[look->node].role == ROLE_REPLICA;
-    if (dying && follows && sight->now.facts.state == MAILBOX_PURGED)
+    if (dying && follows && sight->now.facts.state == MAILBOX_PURGED &&
+        look->before[at].facts.state != MAILBOX_PURGED)
         follow_purge(oracle, pass, at, &look->before[at]);
     check_messages(oracle, look->node, at);
 }
