@@ -283,7 +283,7 @@ static int read_modseq(struct tx *tx, void *arg)
 {
     struct hurt *hurt = arg;
     struct mailbox *mailbox;
-    struct record record;
+    struct record record = {0};
     int rc = open_inbox(tx, &mailbox);
     if (rc == ERR_OK)
         rc = record_get(tx_db(tx), mailbox_header(mailbox)->number, hurt->uid, &record);
