@@ -13,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COMMIT_MAX (16u << 20)      /* bytes of entries of one commit: twice what a master makes */
 #define DRAFT_MEMORY_MAX (4u << 20) /* bytes of drafts that may wait in memory */
-#define ARRIVALS_MAX 65536u         /* pieces of content that wait for their entries */
-#define SLICE_COST 1024u            /* records, about, in one transaction */
-#define SLICE_MEMORY (2u << 20)     /* bytes of drafts that one transaction writes */
-#define RECORD_SIZE 64u             /* bytes, at least, of a record within an entry */
-#define LOOK_ROWS 8192u             /* rows of the table of GUIDs that are looked at in one go */
+/* Pieces of content that wait for their entries: as many appends as a commit has room for. */
+#define ARRIVALS_MAX (STORE_COMMIT_MAX / (ENTRY_HEADER_SIZE + GUID_SIZE))
+#define SLICE_COST 1024u        /* records, about, in one transaction */
+#define SLICE_MEMORY (2u << 20) /* bytes of drafts that one transaction writes */
+#define RECORD_SIZE 64u         /* bytes, at least, of a record within an entry */
+#define LOOK_ROWS 8192u         /* rows of the table of GUIDs that are looked at in one go */
 
 /* What came ahead of the entry that begins at `at`. */
 struct arrival {
@@ -342,7 +342,8 @@ static int take_entries(struct receiver *receiver, struct bytes payload)
             return rc;
     }
     size_t whole = receiver->commit_count ? receiver->commits[receiver->commit_count - 1].end : 0;
-    return at - whole > COMMIT_MAX ? fail(ERR_PROTOCOL, "a commit that does not end") : ERR_OK;
+    return at - whole > STORE_COMMIT_MAX ? fail(ERR_PROTOCOL, "a commit that does not end")
+                                         : ERR_OK;
 }
 
 /* Commits and arrivals that go into one transaction. */

@@ -19,6 +19,9 @@ struct tx;
 
 #define STORE_FORMAT 1u
 #define PEER_MAX_SIZE 255u /* bytes of an address or a peer's name */
+/* Bytes of the entries of one commit. Only one that merges a mailbox comes near: it holds as many
+ * as there are differences. */
+#define STORE_COMMIT_MAX (64u << 20)
 
 enum role { ROLE_MASTER, ROLE_REPLICA };
 

@@ -10,9 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COMMIT_MAX_BYTES (8u << 20) /* of the entries of one commit */
-#define MERGE_MAX_BYTES                                                                            \
-    (64u << 20) /* of one that merges a mailbox: as many as there are differences */
+#define COMMIT_MAX_BYTES (8u << 20) /* of the entries of one commit that is no merge */
 
 int tx_load(struct tx *tx)
 {
@@ -185,7 +183,7 @@ int tx_journal(struct tx *tx, enum entry_kind kind, uint64_t mailbox, uint64_t p
         return rc;
     tx->waiting_entry = entry;
     tx->bytes += tx->waiting.size;
-    uint64_t most = tx->merging ? MERGE_MAX_BYTES : COMMIT_MAX_BYTES;
+    uint64_t most = tx->merging ? STORE_COMMIT_MAX : COMMIT_MAX_BYTES;
     if (tx->bytes > most)
         return fail(ERR_INVALID, "one commit of more than %llu bytes of changes",
                     (unsigned long long)most);

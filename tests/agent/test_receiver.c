@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "mailbox/check.h"
 #include "mailbox/mailbox.h"
+#include "mailbox/tx.h"
 #include "tests/support/scratch.h"
 
 #include <setjmp.h>
@@ -84,6 +85,7 @@ static int tear_down(void **state)
 struct many {
     struct draft **drafts;
     size_t count;
+    bool merging; /* in a commit that may be as large as a merge's */
 };
 
 /* All in one commit. */
@@ -92,6 +94,7 @@ static int do_append(struct tx *tx, void *arg)
     struct many *many = arg;
     struct name name;
     struct mailbox *mailbox;
+    tx->merging = many->merging;
     int rc = name_parse("INBOX", 5, &owner, &name);
     if (rc == ERR_OK)
         rc = mailbox_open(tx, &name, NULL, &mailbox);
@@ -103,10 +106,10 @@ static int do_append(struct tx *tx, void *arg)
     return rc;
 }
 
-/* `count` messages of `size` bytes that cannot be deflated, in one commit. */
-static void append_noise(struct ends *ends, size_t count, size_t size)
+static void append_many(struct ends *ends, size_t count, size_t size, bool merging)
 {
-    struct many many = {.drafts = calloc(count, sizeof(struct draft *)), .count = count};
+    struct many many = {
+        .drafts = calloc(count, sizeof(struct draft *)), .count = count, .merging = merging};
     uint8_t *noise = malloc(size);
     assert_non_null(many.drafts);
     assert_non_null(noise);
@@ -122,6 +125,12 @@ static void append_noise(struct ends *ends, size_t count, size_t size)
         draft_close(many.drafts[i]);
     free(many.drafts);
     free(noise);
+}
+
+/* `count` messages of `size` bytes that cannot be deflated, in one commit. */
+static void append_noise(struct ends *ends, size_t count, size_t size)
+{
+    append_many(ends, count, size, false);
 }
 
 static void fill(struct ends *ends, size_t most)
@@ -207,6 +216,15 @@ static void a_commit_that_comes_in_pieces_is_applied_whole(void **state)
     assert_true(rounds >= 29);
     assert_int_equal(take(ends), ERR_OK);
     assert_true(position_equal(position_of(ends->replica), position_of(ends->master)));
+    assert_sound(ends);
+}
+
+/* One mailbox is merged in one commit, whatever the number of differences. */
+static void a_commit_of_a_large_merge_arrives(void **state)
+{
+    struct ends *ends = *state;
+    append_many(ends, 140000, 8, true);
+    ship(ends, SOURCE_FILL_SIZE);
     assert_sound(ends);
 }
 
@@ -374,6 +392,7 @@ int main(void)
         TEST(commits_are_applied_round_after_round),
         TEST(a_fill_is_about_as_large_as_asked_for),
         TEST(a_commit_that_comes_in_pieces_is_applied_whole),
+        TEST(a_commit_of_a_large_merge_arrives),
         TEST(content_in_many_frames_arrives),
         TEST(content_waits_for_its_entry),
         TEST(content_that_is_not_what_was_said_is_refused),
