@@ -20,6 +20,7 @@ struct answering {
     struct reader in; /* the question behind its kind */
     struct buf *out;
     size_t start;
+    bool upstream; /* the follower asks */
 };
 
 static int malformed(void)
@@ -591,6 +592,17 @@ static int answer_content(struct tx *tx, struct answering *work)
     return rc;
 }
 
+/* In the transaction of every answer: a repair of this node may begin while it makes another one
+ * equal. */
+static int check_whole(struct tx *tx)
+{
+    bool stops;
+    int rc = stop_any(tx_db(tx), &stops);
+    return rc == ERR_OK && stops && tx_node(tx)->role == ROLE_REPLICA
+               ? fail(ERR_REFUSED, "this node is being repaired itself")
+               : rc;
+}
+
 static int answer_one(struct tx *tx, void *arg)
 {
     static int (*const answers[])(struct tx * tx, struct answering * work) = {
@@ -603,7 +615,9 @@ static int answer_one(struct tx *tx, void *arg)
     uint8_t kind = read_u8(&work->in);
     if (work->in.failed || kind == 0 || kind >= sizeof answers / sizeof answers[0])
         return malformed();
-    int rc = answers[kind](tx, work);
+    int rc = work->upstream ? check_whole(tx) : ERR_OK;
+    if (rc == ERR_OK)
+        rc = answers[kind](tx, work);
     if (rc == ERR_END) {
         work->out->size = work->start;
         buf_u8(work->out, 0);
@@ -612,9 +626,20 @@ static int answer_one(struct tx *tx, void *arg)
     return rc;
 }
 
-int answer(struct store *store, struct bytes question, struct buf *out)
+static int run(struct store *store, struct bytes question, bool upstream, struct buf *out)
 {
-    struct answering work = {.in = reader_of(question), .out = out, .start = out->size};
+    struct answering work = {
+        .in = reader_of(question), .out = out, .start = out->size, .upstream = upstream};
     int rc = store_read(store, answer_one, &work);
     return rc == ERR_OK && out->failed ? fail(ERR_NOMEM, "out of memory") : rc;
+}
+
+int answer(struct store *store, struct bytes question, struct buf *out)
+{
+    return run(store, question, false, out);
+}
+
+int answer_follower(struct store *store, struct bytes question, struct buf *out)
+{
+    return run(store, question, true, out);
 }

@@ -100,10 +100,12 @@ static int check_damage(struct tx *tx, const struct checking *work)
     struct damage *damage = &work->verdict->damage;
     int rc = look_for_damage(tx, damage);
     bool stops = damage->stops;
-    if (rc || work->verdict->judgement != JUDGE_WELCOME)
+    if (rc)
         return rc;
     if (stops && tx_node(tx)->role == ROLE_REPLICA)
         feeder_refuse(work->verdict, REFUSAL_NOT_READY, "this node is being repaired itself");
+    else if (work->verdict->judgement != JUDGE_WELCOME)
+        return ERR_OK;
     else if (!work->tried.repair && hello->repairing)
         demand_repair(work->verdict, "mailboxes of the follower wait to be repaired");
     else if (!work->tried.repair && stops)

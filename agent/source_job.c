@@ -76,7 +76,7 @@ void source_job_run(struct source_job *job, struct store *store)
     if (job->work == SOURCE_CHECK)
         check(job, store);
     else if (job->work == SOURCE_ANSWER)
-        rc = answer(store, buf_view(&job->source->talk.question), &job->made);
+        rc = answer_follower(store, buf_view(&job->source->talk.question), &job->made);
     else
         rc = feeder_fill(job->feeder, job->most, &job->made, &job->all);
     source_job_result(job, rc);

@@ -31,6 +31,7 @@ const char *sync_tier_name(enum sync_tier tier)
 struct end {
     struct store *store;
     struct sync *sync;
+    int (*answer)(struct store *store, struct bytes question, struct buf *out);
 };
 
 static int ask_end(void *context, struct bytes question, struct buf *out)
@@ -39,7 +40,7 @@ static int ask_end(void *context, struct bytes question, struct buf *out)
     struct sync *sync = end->sync;
     int rc = sync->asking ? sync->asking(sync->arg) : ERR_OK;
     if (rc == ERR_OK)
-        rc = answer(end->store, question, out);
+        rc = end->answer(end->store, question, out);
     sync->wire_bytes += question.size + out->size + 2u * FRAME_HEADER_SIZE;
     return rc;
 }
@@ -442,8 +443,8 @@ static int run(struct end *master, struct end *replica)
 
 int sync_stores(struct store *master, struct store *replica, struct sync *sync)
 {
-    struct end source = {.store = master, .sync = sync};
-    struct end target = {.store = replica, .sync = sync};
+    struct end source = {.store = master, .sync = sync, .answer = answer_follower};
+    struct end target = {.store = replica, .sync = sync, .answer = answer};
     sync->tier = SYNC_NONE;
     sync->reason[0] = '\0';
     sync->aside = NULL;

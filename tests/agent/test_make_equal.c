@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "mailbox/retain.h"
 #include "mailbox/role.h"
+#include "mailbox/stop.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
 
@@ -25,11 +26,11 @@
 #define MESSAGES_MOST 12u /* the n-th is of n bytes */
 #define MAILBOXES_MOST 8u
 
-enum { A, B, C, NODES };
+enum { A, B, C, NODES, D = NODES };
 
 struct three {
     char directory[PATH_MAX];
-    struct store *stores[NODES];
+    struct store *stores[NODES + 1]; /* D: only where it is opened */
     unsigned messages;
     unsigned questions;
     unsigned cut_at; /* 0: nothing is cut off */
@@ -39,6 +40,7 @@ struct three {
     size_t shown_count;
     /* At the question `cut_at` this is done instead; NULL: it is cut off. */
     void (*meanwhile)(struct three *three);
+    struct post_facts then; /* of D, when that was done */
 };
 
 static void append(struct three *three, unsigned node, const char *name)
@@ -431,6 +433,108 @@ static void what_waited_has_not_taken_in_what_the_journal_has(void **state)
     fail_msg("a repair takes more than %u questions", QUESTIONS_MOST);
 }
 
+static int find_stops(struct tx *tx, void *arg)
+{
+    return stop_any(tx_db(tx), arg);
+}
+
+/* C for its repair. */
+static bool waits(const struct three *three)
+{
+    bool stops;
+    assert_int_equal(store_read(three->stores[C], find_stops, &stops), ERR_OK);
+    return stops;
+}
+
+/* A new node, D, comes to C, which is no master. */
+static void open_four(struct three *three)
+{
+    char path[PATH_MAX];
+    open_three(three);
+    scratch_path(path, three->directory, "d");
+    assert_int_equal(store_init(path, ROLE_REPLICA, NULL, NULL), ERR_OK);
+    assert_int_equal(store_open(path, NULL, &three->stores[D]), ERR_OK);
+    go_on_at_c(three);
+    go_on_at_b(three);
+}
+
+static void d_is_still(const struct three *three, const struct post_facts *before)
+{
+    struct post_facts now;
+    assert_int_equal(post_facts(three->stores[D], &now), ERR_OK);
+    assert_true(position_equal(now.position, before->position));
+    assert_int_equal(node_digest(&now.node), node_digest(&before->node));
+}
+
+static void all_follow_b(struct three *three)
+{
+    follows(three, B, D);
+    follows(three, B, C);
+    follows(three, B, D);
+    for (unsigned i = B; i <= D; i++)
+        has_all(three, i);
+    store_close(three->stores[D]);
+    close_three(three);
+}
+
+/* C's journal is back where A's ends by then, and its mailboxes are not. */
+static void who_waits_for_a_repair_repairs_nobody(void **state)
+{
+    bool cut = true;
+    unsigned refused = 0;
+    (void)state;
+    for (unsigned at = 1; cut && at < QUESTIONS_MOST; at++) {
+        struct three three = {.cut_at = at};
+        struct post_facts before;
+        open_four(&three);
+        pass(&three, B, C);
+        cut = three.cut;
+        three.cut_at = 0;
+        assert_int_equal(post_facts(three.stores[D], &before), ERR_OK);
+        if (waits(&three)) {
+            assert_int_equal(pass(&three, C, D), ERR_REFUSED);
+            d_is_still(&three, &before);
+            refused++;
+        }
+        all_follow_b(&three);
+    }
+    assert_false(cut);
+    assert_true(refused > 1);
+}
+
+/* Up to where C's mailboxes wait. */
+static int until_it_waits(void *arg)
+{
+    return waits(arg) ? ERR_PEER : ERR_OK;
+}
+
+static void begin_repair_of_c(struct three *three)
+{
+    struct sync sync = {.master_name = "b", .asking = until_it_waits, .arg = three};
+    assert_int_equal(sync_stores(three->stores[B], three->stores[C], &sync), ERR_PEER);
+    free(sync.aside);
+    assert_int_equal(post_facts(three->stores[D], &three->then), ERR_OK);
+}
+
+static void who_comes_to_wait_repairs_nobody_any_more(void **state)
+{
+    bool happened = true;
+    (void)state;
+    for (unsigned at = 1; happened && at < QUESTIONS_MOST; at++) {
+        struct three three = {.cut_at = at, .meanwhile = begin_repair_of_c};
+        open_four(&three);
+        trim(&three, C);
+        int rc = pass(&three, C, D);
+        happened = three.cut_at == 0;
+        assert_int_equal(rc, happened ? ERR_REFUSED : ERR_OK);
+        if (happened)
+            d_is_still(&three, &three.then);
+        three.cut_at = 0;
+        all_follow_b(&three);
+    }
+    assert_false(happened);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,6 +545,8 @@ int main(void)
         cmocka_unit_test(what_a_replica_made_is_there_until_the_repair_has_brought_it),
         cmocka_unit_test(what_waited_has_not_taken_in_what_the_journal_has),
         cmocka_unit_test(what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled),
+        cmocka_unit_test(who_waits_for_a_repair_repairs_nobody),
+        cmocka_unit_test(who_comes_to_wait_repairs_nobody_any_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

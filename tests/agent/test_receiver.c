@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "mailbox/check.h"
 #include "mailbox/mailbox.h"
+#include "mailbox/stop.h"
 #include "mailbox/tx.h"
 #include "tests/support/scratch.h"
 
@@ -384,6 +385,37 @@ static void entries_that_do_not_continue_the_journal_are_refused(void **state)
     assert_sound(ends);
 }
 
+static int stop_inbox(struct tx *tx, void *arg)
+{
+    struct name name;
+    uint64_t id;
+    (void)arg;
+    int rc = name_parse("INBOX", 5, &owner, &name);
+    if (rc == ERR_OK)
+        rc = header_id_of(tx_db(tx), &name, &id);
+    return rc ? rc : stop_damaged(tx, id, "a test");
+}
+
+/* Whoever greets, wherever it is. */
+static void who_waits_for_a_repair_feeds_nobody(void **state)
+{
+    struct ends *ends = *state;
+    ship(ends, SOURCE_FILL_SIZE);
+    struct position last = position_of(ends->replica);
+    const struct position positions[] = {last, {.modseq = last.modseq, .chain = last.chain + 1}};
+    assert_int_equal(store_maintain(ends->replica, stop_inbox, NULL), ERR_OK);
+    for (size_t i = 0; i < sizeof positions / sizeof positions[0]; i++) {
+        struct hello hello;
+        struct verdict verdict;
+        assert_int_equal(receiver_hello(ends->receiver, &hello), ERR_OK);
+        hello.node_id++;
+        hello.position = positions[i];
+        feeder_check(ends->replica, &hello, (struct tried){0}, &verdict);
+        assert_int_equal(verdict.judgement, JUDGE_REFUSE);
+        assert_int_equal(verdict.why, REFUSAL_NOT_READY);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -398,6 +430,7 @@ int main(void)
         TEST(content_that_is_not_what_was_said_is_refused),
         TEST(frames_cut_short_are_refused),
         TEST(entries_that_do_not_continue_the_journal_are_refused),
+        TEST(who_waits_for_a_repair_feeds_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
