@@ -146,3 +146,11 @@ const struct item *listing_live(const struct listing *listing, uint64_t message)
             return &listing->items[i];
     return NULL;
 }
+
+unsigned listing_like(const struct listing *listing, const struct guid *guid)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < listing->count; i++)
+        count += listing->items[i].live && guid_equal(&listing->items[i].guid, guid);
+    return count;
+}

@@ -40,5 +40,7 @@ uint64_t listing_stamp(const struct header *header);
 void listing_free(struct listing *listing);
 const struct item *listing_find(const struct listing *listing, uint32_t uid);
 const struct item *listing_live(const struct listing *listing, uint64_t message);
+/* How many live messages have this content. */
+unsigned listing_like(const struct listing *listing, const struct guid *guid);
 
 #endif

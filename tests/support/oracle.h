@@ -10,37 +10,11 @@
 #ifndef SHIPLOG_TESTS_SUPPORT_ORACLE_H
 #define SHIPLOG_TESTS_SUPPORT_ORACLE_H
 
+#include "tests/support/knowledge.h"
 #include "tests/support/listing.h"
 
 #define ORACLE_NODES 4u
 #define ORACLE_BOXES 64u
-
-/* A set of events of one mailbox. */
-struct knowledge {
-    uint64_t *bits;
-    size_t words;
-};
-
-enum event_kind { EVENT_BOX, EVENT_APPEND, EVENT_EXPUNGE, EVENT_BACK, EVENT_FLAGS, EVENT_META };
-struct event {
-    enum event_kind kind;
-    uint32_t message;        /* index */
-    uint32_t mask;           /* of flags or meta values that changed */
-    struct knowledge undone; /* EVENT_BACK: expunges that whoever brought it back knew of */
-};
-
-struct message {
-    uint64_t number; /* internal date */
-    struct guid guid;
-    uint32_t
-        same_as; /* index of the message that it was found to be the same delivery as; its own */
-};
-
-/* The mailbox had this digest when a node knew that. */
-struct known_state {
-    uint64_t digest;
-    struct knowledge knowledge;
-};
 
 struct oracle_box {
     uint64_t id;
