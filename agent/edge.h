@@ -30,7 +30,8 @@ struct peer {
     bool connected;
     bool working; /* work is in the thread pool */
     bool ending;
-    bool closed; /* the handle is */
+    const char *lost; /* why the handle was closed without a word; NULL: it was not */
+    bool closed;      /* the handle is */
     int64_t since;
     int64_t ended;
     bool is_pipe;
@@ -82,6 +83,7 @@ struct station {
     /* what the store says of its node */
     uv_work_t look_work;
     bool looking;
+    bool look_again; /* something changed meanwhile */
     struct duty duty;
     uv_work_t fence_work;
     bool fencing;

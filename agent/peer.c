@@ -23,7 +23,9 @@
 #define PEERS_MAX 1024u          /* connections of one agent */
 #define LINGER INT64_C(1000000)  /* microseconds that the other end has to close */
 #define CONNECT INT64_C(5000000) /* microseconds for a connection to come about */
-#define STRANGER_FRAME_MAX (64u << 10)
+#define FOLLOWER_FRAME_MAX (64u << 10)
+/* Bytes that wait to be written: all that a follower may have under way. */
+#define UNWRITTEN_MAX (SOURCE_WINDOW + SOURCE_FILL_SIZE + 2 * FRAME_MAX_PAYLOAD)
 #define FILL_AT_ONCE (16u << 10) /* bytes that are read on the loop, about */
 
 static void maybe_free(struct peer *peer)
@@ -46,12 +48,7 @@ static void maybe_free(struct peer *peer)
     free(peer);
 }
 
-static void on_closed(uv_handle_t *handle)
-{
-    struct peer *peer = handle->data;
-    peer->closed = true;
-    maybe_free(peer);
-}
+static void on_closed(uv_handle_t *handle);
 
 static void close_handle(struct peer *peer)
 {
@@ -105,6 +102,22 @@ static void break_off(struct peer *peer, const char *reason)
     close_handle(peer);
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+    struct peer *peer = handle->data;
+    peer->closed = true;
+    if (peer->lost)
+        break_off(peer, peer->lost);
+    maybe_free(peer);
+}
+
+/* For actions of a state machine, which must not be called before they return. */
+static void lose(struct peer *peer, const char *why)
+{
+    peer->lost = why;
+    close_handle(peer);
+}
+
 void peer_end(struct peer *peer, const char *reason)
 {
     if (peer->is_source)
@@ -132,9 +145,13 @@ static void on_written(uv_write_t *request, int status)
 static void on_send(void *context, struct bytes frames)
 {
     struct peer *peer = context;
+    if (uv_stream_get_write_queue_size(&peer->stream) > UNWRITTEN_MAX) {
+        lose(peer, "it does not read what it asks for");
+        return;
+    }
     struct write *write = malloc(sizeof *write + frames.size);
     if (!write) {
-        close_handle(peer);
+        lose(peer, "out of memory");
         return;
     }
     write->peer = peer;
@@ -143,7 +160,7 @@ static void on_send(void *context, struct bytes frames)
     uv_buf_t buffer = uv_buf_init((char *)write->data, (unsigned)frames.size);
     if (uv_write(&write->request, &peer->stream, &buffer, 1, on_written) != 0) {
         free(write);
-        close_handle(peer);
+        lose(peer, "it cannot be written to");
     }
 }
 
@@ -199,8 +216,8 @@ static void checked(struct peer *peer)
     if (verdict->judgement == JUDGE_REFUSE || peer->ending || !station_admit(peer->found, peer))
         return;
     peer->station = peer->found;
-    /* Its answers may be as large as anything. */
-    peer->parser.most = FRAME_MAX_PAYLOAD;
+    /* Who is asked may answer as much as anything. */
+    peer->parser.most = asks ? FRAME_MAX_PAYLOAD : FOLLOWER_FRAME_MAX;
     log_info(said_of(verdict), "store=%s peer=\"%s\" from=%llu", store_path(peer->station->store),
              peer->source.name, (unsigned long long)peer->source.hello.position.modseq);
 }
@@ -370,7 +387,7 @@ static struct peer *peer_new(struct agent *agent, bool is_source, bool is_pipe)
     peer->sink_job.sink = &peer->sink;
     peer->repaired = is_source ? source_worked : sink_worked;
     peer->since = agent_now(agent);
-    frame_parser_init(&peer->parser, is_source ? STRANGER_FRAME_MAX : FRAME_MAX_PAYLOAD);
+    frame_parser_init(&peer->parser, is_source ? HELLO_MAX : FRAME_MAX_PAYLOAD);
     if (is_pipe)
         uv_pipe_init(&agent->loop, &peer->pipe, 0);
     else

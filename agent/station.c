@@ -9,8 +9,8 @@
  * file's worth at a time.
  *
  * Failure modes: a commit whose datagram was lost is found by polling, as long as there are
- * followers. Slots that cannot be written
- * are tried again with the next ones. An upstream that is lost, refuses or cannot be reached is
+ * followers; a change of role within ten seconds. Slots that cannot be written are tried again with
+ * the next ones. An upstream that is lost, refuses or cannot be reached is
  * dialled again after a pause that grows while connections do not last.
  */
 #include "agent/agent.h"
@@ -148,6 +148,8 @@ static void take_duty(struct station *station)
         peer_end(station->sink, "another upstream is to be followed");
 }
 
+static void look(struct station *station);
+
 static void looked(uv_work_t *request, int status)
 {
     struct station *station = request->data;
@@ -161,10 +163,13 @@ static void looked(uv_work_t *request, int status)
     if (station->upstream.follow[0] && !station->sink &&
         !uv_is_active((uv_handle_t *)&station->redial))
         uv_timer_start(&station->redial, dial, 0, 0);
+    if (station->look_again)
+        look(station);
 }
 
 static void look(struct station *station)
 {
+    station->look_again = station->looking;
     if (station->looking)
         return;
     station->looking = true;
@@ -395,6 +400,8 @@ static void on_keep(uv_timer_t *timer)
     station->keep_next = save_dirty(station);
     if (!station->keep_next)
         keep(station);
+    if (!station->once)
+        look(station);
 }
 
 /* Following. */
@@ -542,8 +549,6 @@ void station_start(struct station *station)
     uv_timer_start(&station->keeper, on_keep, 0, KEEP_INTERVAL);
     if (station->upstream.follow[0] || station->follow_fd >= 0)
         uv_timer_start(&station->redial, dial, 0, 0);
-    if (!station->once)
-        look(station);
 }
 
 void station_stop(struct station *station)

@@ -5,10 +5,12 @@
 #include "base/err.h"
 #include "journal/tables.h"
 #include "mailbox/mailbox.h"
+#include "mailbox/role.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
 #include "tests/support/stranger.h"
 
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -226,6 +228,50 @@ static void commits_that_wake_nobody_are_found(void **state)
     hosts_wait_equal(a, b);
 }
 
+/* Somebody else's address, who takes connections and says nothing. */
+static int listen_silently(char address[ADDRESS_TEXT_SIZE])
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof to;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&to, &size), 0);
+    snprintf(address, ADDRESS_TEXT_SIZE, "127.0.0.1:%u", (unsigned)ntohs(to.sin_port));
+    return fd;
+}
+
+/* What the store says of its node is looked at when something was committed. It may change while
+ * it is looked at because of another commit. */
+static void a_change_of_role_is_noticed_in_the_midst_of_others(void **state)
+{
+    struct hosts *hosts = *state;
+    struct host *b = host_make(hosts, 1, ROLE_REPLICA);
+    char first[ADDRESS_TEXT_SIZE];
+    char second[ADDRESS_TEXT_SIZE];
+    int listener = listen_silently(first);
+    int other = listen_silently(second);
+    for (unsigned round = 0; round < 400; round++) {
+        struct stranger upstream = {0};
+        assert_int_equal(store_demote(b->store, first, false), ERR_OK);
+        host_start(b, NULL, NULL);
+        upstream.fd = accept(listener, NULL, NULL);
+        assert_true(upstream.fd >= 0);
+        frame_parser_init(&upstream.parser, FRAME_MAX_PAYLOAD);
+        assert_int_equal(stranger_hear(&upstream).type, FRAME_HELLO);
+        store_wake_agent(b->store, WAKE_CHANGED);
+        for (volatile unsigned spins = 0; spins < round * 250; spins++)
+            continue;
+        assert_int_equal(store_demote(b->store, second, false), ERR_OK);
+        assert_int_equal(stranger_hear(&upstream).type, FRAME_BYE);
+        stranger_hang_up(&upstream);
+        host_stop(b);
+    }
+    close(listener);
+    close(other);
+}
+
 static void reopen(struct host *node, const struct store_options *options)
 {
     char path[PATH_MAX];
@@ -280,6 +326,7 @@ int main(void)
         TEST(a_follower_comes_back_when_its_upstream_does),
         TEST(an_agent_listens_to_commits),
         TEST(commits_that_wake_nobody_are_found),
+        TEST(a_change_of_role_is_noticed_in_the_midst_of_others),
         TEST(what_cannot_be_served_is_refused_at_the_start),
     };
     signal(SIGPIPE, SIG_IGN);

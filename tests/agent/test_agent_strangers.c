@@ -1,7 +1,10 @@
 /* What strangers get from an agent, who may not be what they say: refusals, reasons, and not more
  * than a window. */
+#include "agent/answer.h"
+#include "agent/ask.h"
 #include "agent/source.h"
 #include "base/err.h"
+#include "tests/support/post.h"
 #include "tests/support/stranger.h"
 
 #include <netinet/in.h>
@@ -104,6 +107,8 @@ static void garbage_changes_nothing_and_the_agent_goes_on(void **state)
     hosts_wait_equal(a, b);
     assert_thrown_out(a, bytes_text("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     assert_thrown_out(a, bytes_of("\xff\xff\xff\xff\0\0\0\0\1", 9));
+    /* A byte more than a greeting may have: what strangers say is not kept for long. */
+    assert_thrown_out(a, bytes_of("\1\x10\0\0\0\0\0\0\1", 9));
     struct hello hello = stranger_hello("rosa", 99);
     message_encode_hello(&hello, &out);
     out.data[out.size - 1] ^= 1;
@@ -183,6 +188,88 @@ static void a_slow_follower_slows_nobody_and_costs_a_window(void **state)
     stranger_hang_up(&slow);
 }
 
+/* Greets as this node, whose agent does not run, and answers all that it is asked, until it may
+ * ask. */
+static void be_repaired(struct stranger *stranger, struct host *upstream, struct host *node)
+{
+    struct host_view view = host_view(node);
+    struct hello hello = stranger_hello("", view.node_id);
+    struct buf made = {0};
+    struct buf out = {0};
+    hello.store_id = view.store_id;
+    hello.position = view.position;
+    hello.digest = view.digest;
+    hello.repairing = true;
+    stranger_dial(stranger, upstream);
+    stranger_greet(stranger, &hello);
+    assert_int_equal(stranger_hear(stranger).type, FRAME_REPAIR);
+    struct frame frame;
+    for (frame = stranger_hear(stranger); frame.type == FRAME_ASK;
+         frame = stranger_hear(stranger)) {
+        buf_reset(&made);
+        buf_reset(&out);
+        assert_int_equal(answer(node->store, frame.payload, &made), ERR_OK);
+        message_encode_answer(&(struct answered){.bytes = buf_view(&made)}, &out);
+        stranger_say(stranger, buf_view(&out));
+    }
+    assert_int_equal(frame.type, FRAME_PLAN);
+    buf_free(&made);
+    buf_free(&out);
+}
+
+#define ASKED_MOST 60u
+#define RESTS 20u          /* between two questions */
+#define PIECE (512u << 10) /* bytes of content in an answer */
+
+/* Asks for a piece of content again and again, and reads none of it. Whether the agent was through
+ * with each before the next: else that was what it found fault with. */
+static bool ask_without_reading(struct stranger *stranger, const struct guid *guid)
+{
+    struct buf question = {0};
+    struct buf out = {0};
+    struct frame frame;
+    buf_u8(&question, ASK_CONTENT);
+    buf_u64(&question, 0);
+    buf_varint(&question, 1);
+    buf_put(&question, guid->bytes, GUID_SIZE);
+    message_encode_ask(buf_view(&question), &out);
+    for (unsigned i = 0; i < ASKED_MOST; i++) {
+        (void)!send(stranger->fd, out.data, out.size, MSG_NOSIGNAL);
+        for (unsigned rests = 0; rests < RESTS; rests++)
+            hosts_rest();
+    }
+    buf_free(&question);
+    buf_free(&out);
+    do
+        frame = stranger_hear(stranger);
+    while (frame.type == FRAME_ANSWER);
+    return frame.type == 0;
+}
+
+static void who_does_not_read_what_it_asks_for_is_cut_off(void **state)
+{
+    struct host *a = host_start_master(*state);
+    struct host *b = host_start_replica(*state, 1, a);
+    static uint8_t noise[PIECE + 1000];
+    struct stranger stranger;
+    struct guid guid;
+    bool in_turn = false;
+    hash_random(noise, sizeof noise);
+    assert_int_equal(post_message(a->store, "INBOX", bytes_of(noise, sizeof noise), &guid), ERR_OK);
+    hosts_wait_equal(a, b);
+    host_stop(b);
+    for (unsigned tries = 0; !in_turn && tries < 20; tries++) {
+        be_repaired(&stranger, a, b);
+        in_turn = ask_without_reading(&stranger, &guid);
+        stranger_hang_up(&stranger);
+    }
+    assert_true(in_turn);
+    assert_true(stranger.got < ASKED_MOST / 2 * PIECE);
+    host_start(b, NULL, a->address);
+    host_append(a, "INBOX", "after all that");
+    hosts_wait_equal(a, b);
+}
+
 static void an_agent_that_stops_says_so(void **state)
 {
     struct host *a = host_start_master(*state);
@@ -212,6 +299,7 @@ int main(void)
         TEST(garbage_changes_nothing_and_the_agent_goes_on),
         TEST(an_upstream_that_talks_nonsense_changes_nothing),
         TEST(a_slow_follower_slows_nobody_and_costs_a_window),
+        TEST(who_does_not_read_what_it_asks_for_is_cut_off),
         TEST(an_agent_that_stops_says_so),
     };
     signal(SIGPIPE, SIG_IGN);
