@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/times.h"
 #include "bench/bare.h"
+#include "bench/flag.h"
 #include "mailbox/draft.h"
 #include "mailbox/mailbox.h"
 
@@ -48,7 +49,6 @@ static void read_line(int fd, char *line, size_t size)
 struct work {
     struct name name;
     struct draft *draft;
-    bool add;
 };
 
 /* A mailbox with one message, whose flag is then set and cleared. */
@@ -61,22 +61,6 @@ static int fill(struct tx *tx, void *arg)
     if (rc == ERR_OK)
         rc = mailbox_open(tx, &work->name, NULL, &mailbox);
     return rc ? rc : mailbox_append(mailbox, &append, NULL);
-}
-
-static int flag(struct tx *tx, void *arg)
-{
-    struct work *work = arg;
-    struct mailbox *mailbox;
-    struct uidset uids = {0};
-    struct flag_change change = {.mode = work->add ? FLAGS_ADD : FLAGS_REMOVE,
-                                 .flags.system = FLAG_FLAGGED};
-    int rc = mailbox_open(tx, &work->name, NULL, &mailbox);
-    if (rc == ERR_OK)
-        rc = uidset_add(&uids, 1);
-    if (rc == ERR_OK)
-        rc = mailbox_flag(mailbox, &uids, &change, NULL);
-    uidset_free(&uids);
-    return rc;
 }
 
 static int last(struct tx *tx, void *arg)
@@ -162,7 +146,7 @@ static double time_bare(struct bare *bare)
 
 /* Of bare LMDB, too, each file is written once a round: what is written again within one tick of
  * the kernel's clock keeps its times, and some file systems save a write then. */
-static void measure(struct work *work, struct store *master, struct replica *replica,
+static void measure(const struct name *mailbox, struct store *master, struct replica *replica,
                     struct bare *alone, struct bare *before, int to, size_t count)
 {
     struct position position;
@@ -172,12 +156,12 @@ static void measure(struct work *work, struct store *master, struct replica *rep
     double *two = calloc(count, sizeof *two);
     bench_require(!here || !there || !bare || !two, "memory", "short");
     for (size_t i = 0; i < count; i++) {
-        work->add = i % 2 == 0;
+        struct flag flag = {.mailbox = mailbox, .uid = 1, .add = i % 2 == 0};
         if (i % 4 >= 2) /* the two take turns in going first */
             bare[i] = time_bare(alone);
         int64_t since = times_now();
         double begun = bench_now();
-        bench_require(store_commit(master, flag, work, &position), "commit", err_message());
+        flag_commit(master, &flag, &position);
         here[i] = bench_now() - begun;
         there[i] = (double)(arrival_of(replica, position.modseq) - since) / 1e6;
         if (i % 4 < 2)
@@ -237,7 +221,7 @@ int main(int argc, char **argv)
     struct bare alone, before;
     bare_open(&alone, paths[ALONE]);
     bare_open(&before, paths[BEFORE]);
-    measure(&work, master, &replica, &alone, &before, to, count);
+    measure(&work.name, master, &replica, &alone, &before, to, count);
     bare_close(&alone);
     bare_close(&before);
     store_close(master);
