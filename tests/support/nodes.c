@@ -338,8 +338,8 @@ int nodes_pass(struct nodes *nodes, unsigned master, unsigned replica,
     struct oracle_before *before = oracle_before(&nodes->oracle, &work.pass);
     int rc = sync_once(&work, &tier);
     look_at_both(&work);
+    work.disturbance = NULL; /* what proves the pass is cut off by nothing */
     if (rc == ERR_OK && work.disturbed) {
-        work.disturbance = NULL;
         rc = sync_once(&work, &again);
         look_at_both(&work);
     }
