@@ -22,7 +22,8 @@ static unsigned other_than(const struct nodes *nodes, unsigned node, struct dice
  * is nowhere. */
 static bool discards(const struct nodes *nodes, struct dice *dice)
 {
-    return nodes->count == 2 && !getenv("DAMAGE") && nodes->run->seed % 8 == 1 && dice_below(dice, 3) == 0;
+    return nodes->count == 2 && !getenv("DAMAGE") && nodes->run->seed % 8 == 1 &&
+           dice_below(dice, 3) == 0;
 }
 
 static void pass(struct nodes *nodes, unsigned replica, struct dice *dice)
