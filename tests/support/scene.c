@@ -194,7 +194,7 @@ static void free_plan(struct list lists[2], struct merge_plan *plan)
 void scene_check(struct scene scene, const char *expected)
 {
     struct list lists[2];
-    struct merge_plan plan;
+    struct merge_plan plan = {0};
     struct buf text = {0};
     make_plan(&scene, lists, &plan);
     for (size_t i = 0; i < plan.count; i++)
@@ -209,7 +209,7 @@ void scene_check(struct scene scene, const char *expected)
 void scene_check_counts(struct scene scene, struct scene_counts expected)
 {
     struct list lists[2];
-    struct merge_plan plan;
+    struct merge_plan plan = {0};
     make_plan(&scene, lists, &plan);
     assert_int_equal(plan.renumbered, expected.renumbered);
     assert_int_equal(plan.copied_back, expected.copied_back);
