@@ -48,8 +48,9 @@ struct branch {
     size_t epoch_count;
     struct mark *marks;
     size_t mark_count;
-    struct mark *stops; /* a repair is going on: what is in the mailboxes that wait, as if it had
-                           been taken in (mailbox/stop.h) */
+    size_t doubted_count; /* of marks behind these: not to be believed (agent/fork.h) */
+    struct mark *stops;   /* a repair is going on: what is in the mailboxes that wait, as if it had
+                             been taken in (mailbox/stop.h) */
     size_t stop_count;
 };
 int ask_branch(const struct asker *asker, struct branch *branch);
@@ -67,7 +68,7 @@ struct mailbox_line {
     uint64_t lastmodseq;
     enum mailbox_state state;
     struct name name;
-    bool stopped; /* it waits to be repaired, and is of another moment than the rest */
+    bool stopped; /* it is being repaired, or waits for that */
 };
 int ask_mailboxes(const struct asker *asker, uint64_t at,
                   int (*each)(const struct mailbox_line *line, void *arg), void *arg);
@@ -85,17 +86,9 @@ int ask_header(const struct asker *asker, uint64_t mailbox, bool prove, uint64_t
                struct mailbox_state_now *now);
 
 /* Records with a modseq above `since` among `uids` (NULL: all), tombstones included, in UID order.
- * With `base` (0: none), their flags as of that modseq come along where the other's journal reaches
- * back. `expunged` (may be NULL): what became tombstones after `since` and is not there any more,
- * as that journal tells; is added to, beside both of the others. `first` is the state at the first
- * page, `last` at the last one: what changed between the two was seen or not. ERR_END: no such
- * mailbox. */
-struct records_wanted {
-    uint64_t since;
-    const struct uidset *uids;
-    uint64_t base;
-    struct uidset *expunged;
-};
+ * With `base`, their flags as of that modseq come along where the other's journal reaches back.
+ * `first` is the state at the first page, `last` at the last one: what changed between the two was
+ * seen or not. ERR_END: no such mailbox. */
 struct record_line {
     struct record record;
     struct bytes keywords; /* these are valid until `each` returns */
@@ -103,7 +96,8 @@ struct record_line {
     uint32_t base_system;
     struct bytes base_keywords;
 };
-int ask_records(const struct asker *asker, uint64_t mailbox, const struct records_wanted *wanted,
+int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
+                const struct uidset *uids, uint64_t base,
                 int (*each)(const struct record_line *line, void *arg), void *arg,
                 struct mailbox_state_now *first, struct mailbox_state_now *last);
 

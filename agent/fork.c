@@ -326,6 +326,7 @@ static int find_by_slots(struct store *store, const struct asker *follower,
 /* The lower of two ends in one epoch, and whether it is this node's. */
 struct common_end {
     struct position position;
+    struct position other; /* the higher one */
     bool mine;
     bool open; /* that node goes on from there */
 };
@@ -335,16 +336,19 @@ static struct common_end lower_end(const struct path *here, const struct path *t
     struct position mine = end_of(here, shared);
     struct position theirs = end_of(there, shared);
     if (mine.modseq <= theirs.modseq)
-        return (struct common_end){mine, true, shared == here->count};
-    return (struct common_end){theirs, false, shared == there->count};
+        return (struct common_end){mine, theirs, true, shared == here->count};
+    return (struct common_end){theirs, mine, false, shared == there->count};
 }
 
-/* The other node's journal may prove that it was there, or that it was not. */
+/* The other's end, or its journal, may prove that it was there, or that it was not. */
 static int disprove(struct store *store, const struct asker *follower, const struct common_end *end,
                     bool *wrong)
 {
     struct holding holding = {.position = end->position};
     struct position there;
+    *wrong = end->other.modseq == end->position.modseq && end->other.chain != end->position.chain;
+    if (end->other.modseq == end->position.modseq)
+        return ERR_OK;
     int rc = end->mine ? ask_chains(follower, &end->position.modseq, 1, &there)
                        : store_read(store, look_for, &holding);
     if (rc)
@@ -380,7 +384,7 @@ static int find_by_epochs(struct store *store, const struct asker *follower,
     int rc = disprove(store, follower, &end, &wrong);
     if (rc)
         return rc;
-    bool behind = end.position.modseq < end_of(end.mine ? there : here, shared).modseq;
+    bool behind = end.position.modseq < end.other.modseq;
     wrong = wrong || (behind && lost_commits(end.mine ? here : there, branch, shared, end.open));
     if (wrong)
         return find_by_slots(store, follower, theirs, fork);
@@ -513,41 +517,47 @@ static size_t taken_on_path(const struct branch *mine, const struct mark *mark,
     return at;
 }
 
-/* Whether the follower has not got what a mark says was taken in along its path. */
-static int is_disproved(const struct asker *follower, const struct branch *mine,
+/* Whether the other node has not got what a mark of `branch` says was taken in along its path. */
+static int is_disproved(const struct asker *other, const struct branch *branch,
                         const struct branch *theirs, const struct path *there,
                         const struct mark *mark, bool *disproved)
 {
     struct position taken, held;
-    size_t at = taken_on_path(mine, mark, there, &taken);
+    size_t at = taken_on_path(branch, mark, there, &taken);
     *disproved = false;
     if (at == there->count || mark->taken.chain == 0 || taken.chain == 0)
         return ERR_OK;
     held = end_of(there, at + 1);
     if (taken.modseq > held.modseq) {
-        bool open = at + 1 == there->count;
-        *disproved = open && there->epochs[at].id.node == theirs->node_id && !theirs->stop_count;
+        *disproved = lost_commits(there, theirs, at + 1, at + 1 == there->count);
         return ERR_OK;
     }
-    int rc = taken.modseq < held.modseq ? ask_chains(follower, &taken.modseq, 1, &held) : ERR_OK;
+    int rc = taken.modseq < held.modseq ? ask_chains(other, &taken.modseq, 1, &held) : ERR_OK;
     *disproved = rc == ERR_OK && held.chain && held.chain != taken.chain;
     return rc;
 }
 
-int fork_drop_disproved(const struct asker *follower, struct branch *mine,
-                        const struct branch *theirs)
+int fork_doubt_marks(struct branch *branch, const struct asker *other, const struct branch *theirs)
 {
     struct path there = {0};
-    size_t kept = 0;
-    int rc = path_of(theirs, NO_MAILBOX, &there);
-    for (size_t i = 0; i < mine->mark_count; i++) {
+    size_t all = branch->mark_count + branch->doubted_count;
+    struct mark *doubted = calloc(all + 1, sizeof *doubted);
+    int rc = doubted ? path_of(theirs, NO_MAILBOX, &there) : fail(ERR_NOMEM, "out of memory");
+    size_t kept = 0, count = 0;
+    for (size_t i = 0; rc == ERR_OK && i < all; i++) {
         bool disproved = false;
-        if (rc == ERR_OK)
-            rc = is_disproved(follower, mine, theirs, &there, &mine->marks[i], &disproved);
-        if (!disproved)
-            mine->marks[kept++] = mine->marks[i];
+        rc = is_disproved(other, branch, theirs, &there, &branch->marks[i], &disproved);
+        if (disproved)
+            doubted[count++] = branch->marks[i];
+        else
+            branch->marks[kept++] = branch->marks[i];
     }
-    mine->mark_count = kept;
+    if (rc == ERR_OK) {
+        memcpy(branch->marks + kept, doubted, count * sizeof *doubted);
+        branch->mark_count = kept;
+        branch->doubted_count = count;
+    }
+    free(doubted);
     free(there.epochs);
     return rc;
 }

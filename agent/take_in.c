@@ -290,8 +290,11 @@ static int look_at_branches(struct taking *work, bool *again)
     int rc = ask_branch(work->follower, &work->theirs);
     if (rc == ERR_OK)
         rc = ask_branch(&own, &work->mine);
-    if (rc == ERR_OK && work->mine.store_id == work->theirs.store_id)
-        rc = fork_drop_disproved(work->follower, &work->mine, &work->theirs);
+    bool same_store = rc == ERR_OK && work->mine.store_id == work->theirs.store_id;
+    if (same_store)
+        rc = fork_doubt_marks(&work->mine, work->follower, &work->theirs);
+    if (same_store && rc == ERR_OK)
+        rc = fork_doubt_marks(&work->theirs, &own, &work->mine);
     if (rc == ERR_OK)
         rc = fork_find(work->store, work->follower, &work->mine, &work->theirs, &work->fork);
     if (rc == ERR_OK && !work->fork.on_journal)

@@ -46,7 +46,7 @@ static void note_start(struct taking *work, const struct epoch *epoch)
 
 static bool is_known(const struct taking *work, const struct mark *mark)
 {
-    for (size_t i = 0; i < work->mine.mark_count; i++)
+    for (size_t i = 0; i < work->mine.mark_count + work->mine.doubted_count; i++)
         if (same_mark(&work->mine.marks[i], mark))
             return true;
     return false;
@@ -54,13 +54,14 @@ static bool is_known(const struct taking *work, const struct mark *mark)
 
 int take_foreign_marks(struct taking *work)
 {
-    work->taken = calloc(2 * work->theirs.mark_count + 1, sizeof *work->taken);
+    size_t count = work->theirs.mark_count + work->theirs.doubted_count;
+    work->taken = calloc(2 * count + 1, sizeof *work->taken);
     if (!work->taken)
         return fail(ERR_NOMEM, "out of memory");
     if (!work->fork.same_store)
         return ERR_OK;
     /* Notes come first: they hold even of a mailbox of which nothing else is said. */
-    for (size_t i = 0; i < work->theirs.mark_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct mark *mark = &work->theirs.marks[i];
         const struct epoch *start = fork_start(&work->theirs, mark);
         if (start)
@@ -69,7 +70,7 @@ int take_foreign_marks(struct taking *work)
             work->taken[work->taken_count++] = *mark;
     }
     work->note_count = work->taken_count;
-    for (size_t i = 0; i < work->theirs.mark_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct mark *mark = &work->theirs.marks[i];
         bool nothing = fork_start(&work->theirs, mark) && !(mark->mailbox && mark->epoch.number);
         if (mark->mailbox != MARK_EPOCH && !nothing && !is_known(work, mark))

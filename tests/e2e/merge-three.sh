@@ -88,6 +88,16 @@ merge
 A list INBOX
 [ "$(wc -l <"$out")" -eq 5 ] || die "not 5 messages"
 
+# put_back: A's bytes are what they were at the backup, in the same file, which cannot be noticed.
+put_back() {
+    cat "$work/backup/data.mdb" >"$work/A/data.mdb"
+}
+
+# texts NODE: what lives in INBOX there, by text.
+texts() {
+    mail "$1" INBOX | sed -E 's/(^| )[0-9]+:/\n/g' | sort | paste -s -d ' '
+}
+
 echo "- restored from an old backup: a copy of the folder opens an epoch, and gets its lost mail back"
 begin 2
 rm -rf "$work/backup"
@@ -106,8 +116,7 @@ awk -F '\t' '{ exit $4 ~ /^1:/ }' "$out" || die "no epoch was opened"
 see A before
 : >"$work/past.before"
 seen=yes meet A B
-mail A INBOX | sed -E 's/(^| )[0-9]+:/\n/g' | sort | paste -s -d ' ' >"$work/found"
-same ' a1:- lost1:- lost2:- m1:\Flagged m2:-' "$(cat "$work/found")" "A after its restoration"
+same ' a1:- lost1:- lost2:- m1:\Flagged m2:-' "$(texts A)" "A after its restoration"
 
 echo "- the bytes of an old backup in place: it stops writing until it is promoted"
 begin 2
@@ -116,7 +125,7 @@ cp -a "$work/A" "$work/backup"
 append A INBOX lost1
 append A INBOX lost2
 catch_up
-cat "$work/backup/data.mdb" >"$work/A/data.mdb"
+put_back
 append A INBOX a1
 sync 4 A B
 grep -q 'lost commits' "$err" || die "does not say why: $(cat "$err")"
@@ -127,8 +136,46 @@ append A INBOX a2
 see B before
 see A before
 seen=yes meet A B
-mail A INBOX | sed -E 's/(^| )[0-9]+:/\n/g' | sort | paste -s -d ' ' >"$work/found"
-same ' a1:- a2:- lost1:- lost2:- m1:- m2:-' "$(cat "$work/found")" "A after its restoration in place"
+same ' a1:- a2:- lost1:- lost2:- m1:- m2:-' "$(texts A)" "A after its restoration in place"
+
+echo "- the bytes of a backup from before a merge, in place: the merge's mark tells nothing of what was made since under the same numbers"
+begin 1
+rm -rf "$work/backup"
+cp -a "$work/A" "$work/backup"
+append A INBOX lost1
+catch_up
+B promote
+append B INBOX b1
+B demote
+sync 0 A B
+put_back
+append A INBOX a1
+B promote
+A promote
+A expunge INBOX 2
+A demote
+sync 0 B A
+sound B A
+both_have INBOX "$(mail B INBOX)"
+same ' b1:- lost1:- m1:-' "$(texts A)" "a1 had lost1's UID, and was expunged"
+
+echo "- the same where the master was put back, and its replica had merged it"
+begin 1
+B promote
+append A INBOX a1
+rm -rf "$work/backup"
+cp -a "$work/A" "$work/backup"
+append A INBOX a2
+append B INBOX b1
+A demote
+sync 0 B A
+put_back
+A flags INBOX 2 +'\Flagged'
+B demote
+sync 0 A B
+sound A B
+both_have INBOX "$(mail A INBOX)"
+same ' a1:\Flagged a2:- b1:- m1:-' "$(texts A)" "what was done to A since"
 
 for side in below above; do
     echo "- a window trimmed past a stopped replica, DELETEDMODSEQ $side its position"

@@ -185,14 +185,12 @@ static void relate(struct nodes *nodes, struct oracle_pass *pass)
     pass->unsure =
         !fork.base_known || third || nodes->stale[pass->master] || nodes->stale[pass->replica];
     pass->crossed = have_crossed(&mine, &theirs);
+    pass->hurt_master = hurt_box(nodes, pass->master);
+    pass->hurt_replica = hurt_box(nodes, pass->replica);
     pass->lenient = nodes->restored || nodes->harmed || nodes->dropped;
-    bool here =
-        fork.base_known && mine.base.modseq <= fork.bases.master && !nodes->forced[pass->master];
-    bool there = fork.base_known && theirs.base.modseq <= fork.bases.replica &&
-                 !nodes->forced[pass->replica];
-    pass->reaches = here && there;
-    pass->untold_master = here ? 0 : hurt_box(nodes, pass->master);
-    pass->untold_replica = there ? 0 : hurt_box(nodes, pass->replica);
+    pass->reaches = fork.base_known && mine.base.modseq <= fork.bases.master &&
+                    theirs.base.modseq <= fork.bases.replica && !nodes->forced[pass->master] &&
+                    !nodes->forced[pass->replica];
     branch_free(&mine);
     branch_free(&theirs);
 }
@@ -220,8 +218,6 @@ static void interfere(struct passing *work)
     work->disturbed = true;
     if (what == 0) {
         work->pass.reaches = false;
-        work->pass.untold_master = hurt_box(nodes, work->pass.master);
-        work->pass.untold_replica = hurt_box(nodes, work->pass.replica);
         nodes_trim(nodes, node, dice);
     } else if (what == 1) {
         nodes_expire(nodes, work->pass.replica);
@@ -361,7 +357,20 @@ int nodes_pass(struct nodes *nodes, unsigned master, unsigned replica,
 
 /* --- what happens to nodes --- */
 
-void nodes_promote(struct nodes *nodes, unsigned node)
+static int get_discard(struct tx *tx, void *arg)
+{
+    *(bool *)arg = tx_node(tx)->discard;
+    return ERR_OK;
+}
+
+static bool discards(const struct nodes *nodes, unsigned node)
+{
+    bool discard;
+    MUST(nodes, store_read(store_of(nodes, node), get_discard, &discard));
+    return discard;
+}
+
+static void promote(struct nodes *nodes, unsigned node)
 {
     seeds_tell(nodes->run, "  node %u is promoted", node);
     int rc = store_promote(store_of(nodes, node), false);
@@ -372,6 +381,14 @@ void nodes_promote(struct nodes *nodes, unsigned node)
     /* One that has met no master yet cannot be. */
     nodes_check(nodes, rc == ERR_OK || rc == ERR_REFUSED, "promote");
     oracle_look(&nodes->oracle, node, CAUSE_NONE, NULL);
+}
+
+/* Whose changes are to be thrown away is not promoted before that is done: it would have it both
+ * ways (docs/MERGE.md, known limits). */
+void nodes_promote(struct nodes *nodes, unsigned node)
+{
+    if (!discards(nodes, node))
+        promote(nodes, node);
 }
 
 void nodes_demote(struct nodes *nodes, unsigned node, bool discard)
@@ -545,7 +562,7 @@ static void converge(struct nodes *nodes, unsigned master, unsigned node, bool m
     for (unsigned tries = 0; rc && tries < 4; tries++) {
         if (nodes->oracle.nodes[master].role != ROLE_MASTER ||
             nodes->oracle.nodes[master].fence != FENCE_NONE)
-            nodes_promote(nodes, master);
+            promote(nodes, master);
         if (nodes->oracle.nodes[node].role == ROLE_MASTER)
             nodes_demote(nodes, node, false);
         if (nodes->oracle.nodes[master].loss_count)
@@ -564,6 +581,8 @@ void nodes_end(struct nodes *nodes)
     oracle->moment = "the end";
     if (nodes->oracle.nodes[master].last.modseq == 0)
         master = 0;
+    if (discards(nodes, master))
+        master = (master + 1) % nodes->count;
     /* In the first round only another node may have what was lost. */
     for (unsigned round = 0; round < 3; round++)
         for (unsigned i = 0; i < nodes->count; i++)
