@@ -110,18 +110,9 @@ static bool by_f_lost_at_other(const struct merge *merge, const struct pair *pai
 
 /* ---- After F: rows 3, 4 and 6 to 9. Each is what those before it have left ---- */
 
-/* Merges keep the save date: one append that reached both ends by way of others. */
-static bool same_append(const struct pair *pair)
-{
-    return pair->side[M].record->record.save_date == pair->side[R].record->record.save_date;
-}
-
 static bool same_message(const struct merge *merge, const struct pair *pair)
 {
-    const struct side *m = &pair->side[M];
-    const struct side *r = &pair->side[R];
-    return rules_same_guid(pair) && m->origin == r->origin &&
-           (same_append(pair) || (rules_surely_new(merge, M, m) && rules_surely_new(merge, R, r)));
+    return pair->side[M].origin == pair->side[R].origin && rules_one_delivery(merge, pair);
 }
 
 /* Row 3. */

@@ -114,7 +114,7 @@ static bool trace_shared(const struct merge *merge, struct pair *pair, const str
 /* The same from a UID under which both got one delivery: it is one message if it lives at both. */
 static bool trace_delivery(const struct merge *merge, struct pair *pair, struct trace *trace)
 {
-    if (!pair->side[M].record || !pair->side[R].record || !rules_same_guid(pair) ||
+    if (!pair->side[M].record || !pair->side[R].record || !rules_one_delivery(merge, pair) ||
         (pair->side[M].live && pair->side[R].live))
         return false;
     for (int end = M; end <= R; end++) {

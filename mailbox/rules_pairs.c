@@ -117,3 +117,16 @@ bool rules_surely_new(const struct merge *merge, int end, const struct side *sid
         return here->forgotten <= merge->ends[OTHER(end)]->base;
     return !here->merged || here->forgotten <= here->base;
 }
+
+/* Merges keep the save date: one append that reached both ends by way of others. */
+static bool same_append(const struct pair *pair)
+{
+    return pair->side[M].record->record.save_date == pair->side[R].record->record.save_date;
+}
+
+bool rules_one_delivery(const struct merge *merge, const struct pair *pair)
+{
+    return rules_same_guid(pair) &&
+           (same_append(pair) || (rules_surely_new(merge, M, &pair->side[M]) &&
+                                  rules_surely_new(merge, R, &pair->side[R])));
+}

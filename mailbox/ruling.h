@@ -65,6 +65,8 @@ bool rules_dead_on_evidence(const struct merge *merge, int end, const struct pai
 /* Whether it is certain that a message, which the other end never had, is not an old one under a
  * new UID. */
 bool rules_surely_new(const struct merge *merge, int end, const struct side *side);
+/* Whether what is under one UID at both ends is one delivery or append. */
+bool rules_one_delivery(const struct merge *merge, const struct pair *pair);
 
 /* ---- Messages that an earlier merge gave another UID (rules_moved.c) ---- */
 

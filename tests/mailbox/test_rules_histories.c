@@ -198,6 +198,20 @@ static void a_new_message_beside_a_successor_is_another(void **state)
                 "touch 5; touch 7; touch 8");
 }
 
+/* Two copies died under UID 1 at R, the one from M's branch and another; its tombstone names the
+ * other. The save date tells which one is M's. */
+static void a_copy_that_died_under_the_same_uid_is_another(void **state)
+{
+    (void)state;
+    scene_check((struct scene){.m = {.records = "1g@3", .base = 19, .forgotten = 7, .merged = true},
+                               .r = {.records = "1g@5x21>6 6g@19s5 7g@20s3",
+                                     .base = 3,
+                                     .base_next = 1,
+                                     .forgotten = 7,
+                                     .merged = true}},
+                "add 6g; renumber 9g<1; expunge 1>9; bury 7g>9");
+}
+
 static void a_state_at_another_base_is_no_state_to_compare_with(void **state)
 {
     (void)state;
@@ -275,6 +289,7 @@ int main(void)
         cmocka_unit_test(a_delivery_that_moved_is_still_one_message),
         cmocka_unit_test(an_old_message_under_a_new_uid_is_no_delivery),
         cmocka_unit_test(a_new_message_beside_a_successor_is_another),
+        cmocka_unit_test(a_copy_that_died_under_the_same_uid_is_another),
         cmocka_unit_test(a_state_at_another_base_is_no_state_to_compare_with),
         cmocka_unit_test(expunged_and_delivered_again_is_there_once),
         cmocka_unit_test(nothing_is_expunged_on_a_guess),
