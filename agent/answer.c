@@ -138,7 +138,7 @@ static int put_mailbox(struct tx *tx, const struct header *header, uint64_t at, 
     buf_bytes(page, name_encoded(&facts.name));
     struct stop stop;
     rc = stop_get(tx_db(tx), header->id, &stop);
-    buf_u8(page, rc == ERR_OK);
+    buf_u8(page, rc == ERR_OK && !stop_abreast(&stop, tx));
     return rc == ERR_END ? ERR_OK : rc;
 }
 

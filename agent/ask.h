@@ -68,7 +68,7 @@ struct mailbox_line {
     uint64_t lastmodseq;
     enum mailbox_state state;
     struct name name;
-    bool stopped; /* it is being repaired, or waits for that */
+    bool stopped; /* it waits to be repaired, and is of another moment than the rest */
 };
 int ask_mailboxes(const struct asker *asker, uint64_t at,
                   int (*each)(const struct mailbox_line *line, void *arg), void *arg);

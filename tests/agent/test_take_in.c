@@ -10,6 +10,7 @@
 #include "mailbox/check.h"
 #include "mailbox/mailbox.h"
 #include "mailbox/role.h"
+#include "mailbox/stop.h"
 #include "tests/support/post.h"
 #include "tests/support/scratch.h"
 
@@ -80,14 +81,19 @@ static int ask_master(void *context, struct bytes question, struct buf *out)
     return answer(((struct ends *)context)->master, question, out);
 }
 
-static void merge(struct ends *ends)
+static void take(struct ends *ends, struct plan *plan)
 {
     const struct asker follower = {.ask = ask_replica, .context = ends};
-    const struct asker upstream = {.ask = ask_master, .context = ends};
     const struct take_in options = {.slot = "b"};
+    assert_int_equal(take_in(ends->master, &follower, &options, plan), ERR_OK);
+}
+
+static void merge(struct ends *ends)
+{
+    const struct asker upstream = {.ask = ask_master, .context = ends};
     struct equal_report report = {0};
     struct plan plan;
-    assert_int_equal(take_in(ends->master, &follower, &options, &plan), ERR_OK);
+    take(ends, &plan);
     assert_int_equal(make_equal(ends->replica, &upstream, &plan, &report), ERR_OK);
     assert_int_equal(post_ship(ends->master, ends->replica), ERR_OK);
     plan_free(&plan);
@@ -321,6 +327,69 @@ static void clients_of_a_mailbox_that_waits_are_told_what_came_back(void **state
     close_ends(&ends);
 }
 
+static int wait_for_records(struct tx *tx, void *arg)
+{
+    uint64_t id = 0;
+    struct header header;
+    int rc = header_next(tx_db(tx), &id, &header);
+    (void)arg;
+    return rc ? rc : stop_damaged(tx, header.id, "a test");
+}
+
+/* Check has noted that records are missing: they are all that it waits for. */
+static void what_a_damaged_replica_did_is_taken_in_once(void **state)
+{
+    struct hurt hurt = {.uid = 7};
+    struct ends ends = {.at = QUESTIONS_MOST};
+    struct post_facts first, second;
+    (void)state;
+    open_ends(&ends);
+    assert_int_equal(store_maintain(ends.replica, damage, &hurt), ERR_OK);
+    assert_int_equal(store_maintain(ends.replica, wait_for_records, NULL), ERR_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        struct plan plan;
+        take(&ends, &plan);
+        plan_free(&plan);
+        assert_int_equal(post_facts(ends.master, i ? &second : &first), ERR_OK);
+    }
+    assert_true(position_equal(first.position, second.position));
+    close_ends(&ends);
+}
+
+/* As of where the two parted. */
+static int wait_for_repair(struct tx *tx, void *arg)
+{
+    const struct post_facts *parted = arg;
+    uint64_t id = 0;
+    struct stop stop;
+    int rc = wait_for_records(tx, NULL);
+    if (rc == ERR_OK)
+        rc = stop_next(tx_db(tx), &id, &stop);
+    stop.epoch = parted->node.epoch;
+    stop.as_of = parted->position.modseq;
+    return rc ? rc : stop_put(tx_db(tx), &stop);
+}
+
+/* Up to where it is taken in is not known: what it gave out is. */
+static void clients_of_a_replica_that_waits_are_told_of_the_merge(void **state)
+{
+    struct hurt hurt = {.uid = 1};
+    struct ends ends = {.at = QUESTIONS_MOST};
+    struct hurt before = {0};
+    struct post_facts parted;
+    struct plan plan;
+    (void)state;
+    open_ends(&ends);
+    assert_int_equal(post_facts(ends.master, &parted), ERR_OK);
+    assert_int_equal(store_maintain(ends.replica, wait_for_repair, &parted), ERR_OK);
+    assert_int_equal(store_read(ends.replica, read_facts, &before), ERR_OK);
+    take(&ends, &plan);
+    plan_free(&plan);
+    assert_int_equal(store_read(ends.master, read_modseq, &hurt), ERR_OK);
+    assert_true(hurt.highestmodseq > before.highestmodseq);
+    close_ends(&ends);
+}
+
 /* A replica of the master's own epoch, but for where it says that it is. */
 struct liar {
     struct post_facts master;
@@ -385,6 +454,8 @@ int main(void)
         cmocka_unit_test(what_only_the_master_had_and_lost_is_missed),
         cmocka_unit_test(clients_of_a_damaged_end_are_told_that_it_is_not_known),
         cmocka_unit_test(clients_of_a_mailbox_that_waits_are_told_what_came_back),
+        cmocka_unit_test(what_a_damaged_replica_did_is_taken_in_once),
+        cmocka_unit_test(clients_of_a_replica_that_waits_are_told_of_the_merge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
