@@ -240,9 +240,8 @@ static int find_changed(struct paging *page, struct uidset *found)
 {
     bool mail;
     int rc = undo_uids(page->tx, &page->header, page->since, found, &mail);
-    if (rc != ERR_TRIMMED)
+    if (rc != ERR_TRIMMED) /* else beside what the journal still tells of: */
         return rc;
-    uidset_clear(found);
     return record_changed(tx_db(page->tx), page->header.number, page->since, page->next, UINT32_MAX,
                           RECORDS_PER_PAGE, found);
 }
@@ -288,7 +287,7 @@ static int put_line(struct paging *page, const struct record *record, struct for
     return ERR_OK;
 }
 
-static int put_records(struct paging *page, struct buf *out, uint64_t *count)
+static int put_records(struct paging *page, struct buf *out, uint64_t *count, struct uidset *absent)
 {
     size_t wanted = (size_t)uidset_size(&page->uids);
     struct former_flags *flags = calloc(wanted + 1, sizeof *flags);
@@ -313,7 +312,7 @@ static int put_records(struct paging *page, struct buf *out, uint64_t *count)
             rc = put_line(page, &record, &flags[at], reaches, out);
             (*count)++;
         } else if (rc == ERR_END || rc == ERR_CORRUPT) {
-            rc = ERR_OK; /* gone, or damaged: as if it were not there */
+            rc = uidset_add(absent, uid); /* gone, or damaged: as if it were not there */
         }
     }
     if (flags)
@@ -322,9 +321,29 @@ static int put_records(struct paging *page, struct buf *out, uint64_t *count)
     return rc;
 }
 
+/* Which of those that are absent were expunged after `since`. */
+static int put_expunged(struct paging *page, const struct uidset *absent, struct buf *out)
+{
+    struct uidset expunged = {0};
+    struct uidset told = {0};
+    uint32_t uid;
+    int rc = ERR_OK;
+    if (page->since && page->base && absent->count)
+        rc = undo_expunged(page->tx, &page->header, page->since, &expunged);
+    for (uint32_t from = 1;
+         rc == ERR_OK && expunged.count && from && uidset_next(absent, from, &uid); from = uid + 1)
+        if (uidset_contains(&expunged, uid))
+            rc = uidset_add(&told, uid);
+    uidset_encode(&told, out);
+    uidset_free(&told);
+    uidset_free(&expunged);
+    return rc;
+}
+
 static int answer_records(struct tx *tx, struct answering *work)
 {
     struct paging page = {.tx = tx};
+    struct uidset absent = {0};
     struct buf records = {0};
     uint64_t count = 0;
     uint64_t id = read_u64(&work->in);
@@ -339,7 +358,9 @@ static int answer_records(struct tx *tx, struct answering *work)
     if (rc == ERR_OK)
         rc = find_page(&page);
     if (rc == ERR_OK)
-        rc = put_records(&page, &records, &count);
+        rc = put_records(&page, &records, &count, &absent);
+    if (rc == ERR_OK)
+        rc = put_expunged(&page, &absent, &records);
     if (rc == ERR_OK) {
         buf_u8(work->out, 1);
         put_now(tx, &page.header, false, work->out);
@@ -349,6 +370,7 @@ static int answer_records(struct tx *tx, struct answering *work)
         rc = records.failed ? fail(ERR_NOMEM, "out of memory") : ERR_OK;
     }
     buf_free(&records);
+    uidset_free(&absent);
     uidset_free(&page.uids);
     return rc;
 }

@@ -86,9 +86,17 @@ int ask_header(const struct asker *asker, uint64_t mailbox, bool prove, uint64_t
                struct mailbox_state_now *now);
 
 /* Records with a modseq above `since` among `uids` (NULL: all), tombstones included, in UID order.
- * With `base`, their flags as of that modseq come along where the other's journal reaches back.
- * `first` is the state at the first page, `last` at the last one: what changed between the two was
- * seen or not. ERR_END: no such mailbox. */
+ * With `base` (0: none), their flags as of that modseq come along where the other's journal reaches
+ * back. `expunged` (may be NULL): what became tombstones after `since` and is not there any more,
+ * as that journal tells; is added to, beside both of the others. `first` is the state at the first
+ * page, `last` at the last one: what changed between the two was seen or not. ERR_END: no such
+ * mailbox. */
+struct records_wanted {
+    uint64_t since;
+    const struct uidset *uids;
+    uint64_t base;
+    struct uidset *expunged;
+};
 struct record_line {
     struct record record;
     struct bytes keywords; /* these are valid until `each` returns */
@@ -96,8 +104,7 @@ struct record_line {
     uint32_t base_system;
     struct bytes base_keywords;
 };
-int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
-                const struct uidset *uids, uint64_t base,
+int ask_records(const struct asker *asker, uint64_t mailbox, const struct records_wanted *wanted,
                 int (*each)(const struct record_line *line, void *arg), void *arg,
                 struct mailbox_state_now *first, struct mailbox_state_now *last);
 

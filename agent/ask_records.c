@@ -84,9 +84,20 @@ static int read_records(struct reader *in, uint64_t mailbox, struct record_page 
         if (rc == ERR_OK)
             rc = each(&line, arg);
     }
-    if (rc == ERR_OK &&
-        (!reader_done(in) || (page->next && (page->next <= last || page->next == from))))
+    if (rc == ERR_OK && (in->failed || (page->next && (page->next <= last || page->next == from))))
         rc = ask_malformed("a page of records");
+    return rc;
+}
+
+static int read_expunged(struct reader *in, struct uidset *expunged)
+{
+    struct uidset uids = {0};
+    int rc = uidset_decode(&uids, in, UINT32_MAX);
+    if (rc == ERR_CORRUPT || (rc == ERR_OK && !reader_done(in)))
+        rc = ask_malformed("what was expunged");
+    for (size_t i = 0; rc == ERR_OK && expunged && i < uids.count; i++)
+        rc = uidset_add_range(expunged, uids.ranges[i].first, uids.ranges[i].last);
+    uidset_free(&uids);
     return rc;
 }
 
@@ -106,8 +117,7 @@ static int cut_uids(const struct uidset *all, uint32_t from, struct uidset *part
     return rc;
 }
 
-int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
-                const struct uidset *uids, uint64_t base,
+int ask_records(const struct asker *asker, uint64_t mailbox, const struct records_wanted *wanted,
                 int (*each)(const struct record_line *line, void *arg), void *arg,
                 struct mailbox_state_now *first, struct mailbox_state_now *last)
 {
@@ -116,7 +126,7 @@ int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
     struct uidset all = {0};
     struct uidset part = {0};
     bool any = false;
-    int rc = uids ? uidset_copy(&all, uids) : uidset_add_range(&all, 1, UINT32_MAX);
+    int rc = wanted->uids ? uidset_copy(&all, wanted->uids) : uidset_add_range(&all, 1, UINT32_MAX);
     while (rc == ERR_OK && page.next) {
         struct buf question = ask_begin(ASK_RECORDS);
         struct reader in;
@@ -125,13 +135,15 @@ int ask_records(const struct asker *asker, uint64_t mailbox, uint64_t since,
         if (rc)
             break;
         buf_u64(&question, mailbox);
-        buf_u64(&question, since);
-        buf_u64(&question, base);
+        buf_u64(&question, wanted->since);
+        buf_u64(&question, wanted->base);
         buf_u32(&question, page.next);
         uidset_encode(&part, &question);
         rc = ask_wait(asker, &question, &answer, &in);
         if (rc == ERR_OK)
             rc = read_records(&in, mailbox, &page, each, arg);
+        if (rc == ERR_OK)
+            rc = read_expunged(&in, wanted->expunged);
         if (rc == ERR_OK && !any && first)
             *first = page.now;
         if (rc == ERR_OK && page.next == 0)

@@ -88,18 +88,18 @@ int rebuild_take_record(const struct record_line *line, void *arg)
 
 int rebuild_fetch_changes(struct rebuild *work)
 {
-    uint64_t since = work->since;
+    struct records_wanted wanted = {.since = work->since};
     for (unsigned pass = 0; pass < PASSES_MOST; pass++) {
         struct mailbox_state_now first, last;
-        int rc = ask_records(work->upstream, work->stop.mailbox, since, NULL, 0,
-                             rebuild_take_record, work, &first, &last);
+        int rc = ask_records(work->upstream, work->stop.mailbox, &wanted, rebuild_take_record, work,
+                             &first, &last);
         if (rc)
             return rc;
         work->now = last;
         if (position_equal(first.position, last.position) ||
             last.header.lastmodseq <= first.position.modseq)
             return ERR_OK;
-        since = first.position.modseq;
+        wanted.since = first.position.modseq;
     }
     return fail(ERR_BUSY, "mailbox id:%016llx: it changes faster than it can be read",
                 (unsigned long long)work->stop.mailbox);

@@ -101,9 +101,10 @@ static int fetch_differing(struct rebuild *work, const struct uidset *differing)
     for (size_t i = 0; rc == ERR_OK && i < here.count; i++)
         rc = uidset_add_range(&work->gone, here.ranges[i].first, here.ranges[i].last);
     uidset_free(&here);
+    const struct records_wanted wanted = {.uids = differing};
     if (rc == ERR_OK)
-        rc = ask_records(work->upstream, work->stop.mailbox, 0, differing, 0, rebuild_take_record,
-                         work, NULL, &work->now);
+        rc = ask_records(work->upstream, work->stop.mailbox, &wanted, rebuild_take_record, work,
+                         NULL, &work->now);
     return rc;
 }
 
@@ -132,8 +133,9 @@ static int take_changes(struct rebuild *work, const struct theirs *theirs)
         return ERR_OK;
     if (changes->more)
         return rebuild_fetch_changes(work);
-    return changes->uids.count ? ask_records(work->upstream, work->stop.mailbox, 0, &changes->uids,
-                                             0, rebuild_take_record, work, NULL, &work->now)
+    const struct records_wanted wanted = {.uids = &changes->uids};
+    return changes->uids.count ? ask_records(work->upstream, work->stop.mailbox, &wanted,
+                                             rebuild_take_record, work, NULL, &work->now)
                                : ERR_OK;
 }
 

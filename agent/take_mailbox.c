@@ -63,17 +63,18 @@ static int remember_looked(struct mailbox_work *work, const struct uidset *uids)
 /* The follower's records of these UIDs, unless they are there already. */
 static int fetch_uids(struct mailbox_work *work, const struct uidset *uids)
 {
-    struct uidset wanted = {0};
-    int rc = uidset_copy(&wanted, uids);
+    struct uidset missing = {0};
+    const struct records_wanted wanted = {.uids = &missing,
+                                          .base = work->base_known ? work->base_replica : 0};
+    int rc = uidset_copy(&missing, uids);
     for (size_t i = 0; rc == ERR_OK && i < work->other.looked.count; i++)
-        rc = uidset_remove_range(&wanted, work->other.looked.ranges[i].first,
+        rc = uidset_remove_range(&missing, work->other.looked.ranges[i].first,
                                  work->other.looked.ranges[i].last);
-    if (rc == ERR_OK && wanted.count)
-        rc = ask_records(work->taking->follower, work->id, 0, &wanted,
-                         work->base_known ? work->base_replica : 0, take_record, work, NULL, NULL);
+    if (rc == ERR_OK && missing.count)
+        rc = ask_records(work->taking->follower, work->id, &wanted, take_record, work, NULL, NULL);
     if (rc == ERR_OK)
-        rc = remember_looked(work, &wanted);
-    uidset_free(&wanted);
+        rc = remember_looked(work, &missing);
+    uidset_free(&missing);
     return rc;
 }
 
@@ -189,8 +190,9 @@ static int fetch_records(struct mailbox_work *work, bool all)
         uidset_free(&every);
         return rc;
     }
-    rc = work->base_known ? ask_records(follower, work->id, work->since, NULL, work->base_replica,
-                                        take_record, work, NULL, NULL)
+    const struct records_wanted changed = {
+        .since = work->since, .base = work->base_replica, .expunged = &work->other.expunged};
+    rc = work->base_known ? ask_records(follower, work->id, &changed, take_record, work, NULL, NULL)
                           : ERR_OK;
     bool absence = !work->base_known || !work->other.sound || !work->look.sound ||
                    work->base_master != work->base_replica || forgotten > work->base_replica ||

@@ -156,6 +156,11 @@ static int find_target(struct merging *work)
     return rc ? rc : make_live(work, &theirs->name);
 }
 
+bool merge_damaged(const struct merging *work)
+{
+    return work->look->exists && !work->look->sound;
+}
+
 /* Where this end took the replica's branch in, what had changed here was news to the replica. */
 uint64_t merge_known_there(const struct merge_session *session)
 {
@@ -337,8 +342,9 @@ static int make_plan(struct merging *work)
                    .base = work->session->base_master,
                    .base_uidnext = work->master_known ? work->master_before.uidnext : 0,
                    .forgotten = forgotten,
+                   .expunged = &work->expunged,
                    .merged = work->session->master_merged,
-                   .sound = !work->look->exists || work->look->sound},
+                   .sound = !merge_damaged(work)},
         .replica = {.records = other->records,
                     .count = other->count,
                     .uidnext = theirs->facts.uidnext,
@@ -346,6 +352,7 @@ static int make_plan(struct merging *work)
                     .base_uidnext = other->facts_known ? other->facts_before.uidnext : 0,
                     .merged = work->session->replica_merged,
                     .forgotten = header_forgotten(theirs),
+                    .expunged = &other->expunged,
                     .sound = other->sound},
         .base_known = work->session->base_known};
     return work->independent ? merge_plan_independent(&input, &work->plan)
@@ -474,9 +481,19 @@ static int write_mark(struct tx *tx, struct box *box, const struct merge_session
     return rc;
 }
 
+/* What is absent in a damaged mailbox may have been expunged all the same. */
+static int find_expunged(struct merging *work)
+{
+    return merge_damaged(work) ? undo_expunged(work->tx, &work->box->header,
+                                               merge_known_there(work->session), &work->expunged)
+                               : ERR_OK;
+}
+
 static int merge_records(struct merging *work)
 {
     int rc = collect_mine(work);
+    if (rc == ERR_OK)
+        rc = find_expunged(work);
     if (rc == ERR_OK)
         rc = make_plan(work);
     if (rc == ERR_OK)

@@ -44,8 +44,9 @@ struct merge_other {
     struct buf *sets; /* keywords of the records, what their views point into */
     size_t set_count;
     size_t set_capacity;
-    struct uidset looked; /* UIDs whose records at the replica were all given: who is not among
-                             `records` is absent there */
+    struct uidset expunged; /* UIDs that its journal says were expunged, and left nothing */
+    struct uidset looked;   /* UIDs whose records at the replica were all given: who is not among
+                               `records` is absent there */
     struct merge_seen *seen;
     size_t seen_count;
     size_t seen_capacity;

@@ -161,30 +161,6 @@ static int do_heal(struct merging *work, const struct merge_action *action)
     return rc ? rc : uidset_add(&work->healed, action->uid);
 }
 
-static int add_expunged(const struct entry *entry, const struct change *change, void *arg)
-{
-    int rc = ERR_OK;
-    for (size_t i = 0; entry->kind == ENTRY_EXPUNGE && rc == ERR_OK && i < change->record_count;
-         i++)
-        rc = uidset_add(arg, change->records[i].uid);
-    return rc;
-}
-
-static bool is_damaged(const struct merging *work)
-{
-    return work->look->exists && !work->look->sound;
-}
-
-/* What is absent in a damaged mailbox may have been expunged all the same. */
-static int find_expunged(struct merging *work)
-{
-    if (!is_damaged(work))
-        return ERR_OK;
-    int rc = undo_walk(work->tx, &work->box->header, work->session->base_master, add_expunged,
-                       &work->expunged);
-    return rc == ERR_TRIMMED ? ERR_OK : rc;
-}
-
 static int add_appended(const struct entry *entry, const struct change *change, void *arg)
 {
     int rc = ERR_OK;
@@ -238,18 +214,11 @@ static int is_accounted_for(struct merging *work, bool *accounted)
     const struct merge_session *session = work->session;
     bool lost = true;
     int rc = ERR_OK;
-    if (is_damaged(work) && work->other->sound && session->base_known && !session->heal_only &&
+    if (merge_damaged(work) && work->other->sound && session->base_known && !session->heal_only &&
         !work->independent)
         rc = find_lost(work, &lost);
     *accounted = !lost;
     return rc || lost ? rc : remove_unreadable(work);
-}
-
-static int heal(struct merging *work, const struct merge_action *action)
-{
-    if (!uidset_contains(&work->expunged, action->uid))
-        return do_heal(work, action);
-    return work->session->heal_only ? ERR_OK : do_bury(work, action);
 }
 
 static int touch_some(struct merging *work, const struct uidset *uids, uint32_t *at)
@@ -290,7 +259,7 @@ static int settle_damage(struct merging *work)
     struct header counted;
     struct header *header = &work->box->header;
     bool accounted;
-    if (!is_damaged(work) && !work->healed.count)
+    if (!merge_damaged(work) && !work->healed.count)
         return ERR_OK;
     int rc = is_accounted_for(work, &accounted);
     if (rc == ERR_OK)
@@ -340,7 +309,7 @@ static int do_action(struct merging *work, const struct merge_action *action)
     case MERGE_RENUMBER:
         return do_add(work, action);
     case MERGE_HEAL:
-        return heal(work, action);
+        return do_heal(work, action);
     case MERGE_TOUCH:
         return uidset_add(&work->touched, action->uid);
     }
@@ -361,9 +330,7 @@ static int do_actions(struct merging *work, bool heals)
 /* Heals first: other actions may be about what they bring back. */
 int merge_carry_out(struct merging *work)
 {
-    int rc = find_expunged(work);
-    if (rc == ERR_OK)
-        rc = do_actions(work, true);
+    int rc = do_actions(work, true);
     if (rc == ERR_OK)
         rc = settle_damage(work);
     if (rc || work->session->heal_only)

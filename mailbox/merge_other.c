@@ -25,6 +25,7 @@ void merge_other_free(struct merge_other *other)
     free(other->sets);
     free(other->seen);
     free(other->metas);
+    uidset_free(&other->expunged);
     uidset_free(&other->looked);
     *other = (struct merge_other){0};
 }

@@ -33,8 +33,9 @@ struct merging {
     struct merge_plan plan;
     struct uidset touched;
     struct uidset healed;
-    bool gone;              /* damage took something here, and not all of it has come back */
-    struct uidset expunged; /* here, since the base, as the journal says */
+    bool gone; /* damage took something here, and not all of it has come back */
+    struct uidset
+        expunged; /* here, and news to the replica, as the journal of a damaged one says */
     struct uidset *unknown; /* see merge_mailbox() */
 };
 
@@ -42,6 +43,8 @@ struct merging {
 int merge_keywords(struct tx *tx, uint64_t hash, struct buf *copy);
 /* The master's last entry of which the replica knows all that it did. */
 uint64_t merge_known_there(const struct merge_session *session);
+/* Whether records were lost here. */
+bool merge_damaged(const struct merging *work);
 /* Carries the plan's actions out. */
 int merge_carry_out(struct merging *work);
 /* Tells the session of each of them. */

@@ -37,8 +37,10 @@ struct merge_end {
     uint64_t base;      /* modseq: the end's last entry that the other has, too. After a mark: R's
                            is the marked position, M's the mark's own modseq */
     uint64_t forgotten; /* the higher of DELETEDMODSEQ and the local floor */
-    bool merged;        /* it has taken in another node after its base (a mark of its own) */
-    bool sound;         /* the digest recomputed from its records is its header's */
+    const struct uidset *expunged; /* UIDs that are dead there, as its journal says, whatever is
+                                      missing; NULL: none */
+    bool merged; /* it has taken in another node after its base (a mark of its own) */
+    bool sound;  /* the digest recomputed from its records is its header's */
 };
 
 struct merge_input {

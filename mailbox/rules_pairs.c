@@ -95,14 +95,16 @@ struct pair *rules_find(const struct merge *merge, uint32_t uid)
     return low < merge->count && merge->pairs[low].uid == uid ? &merge->pairs[low] : NULL;
 }
 
-/* Nothing is missing there, and it may have forgotten a tombstone of that age. What both had at
- * their bases was expunged after this end's. */
+/* The journal there says so; or nothing is missing there, and it may have forgotten a tombstone of
+ * that age. What both had at their bases was expunged after this end's. */
 bool rules_dead_on_evidence(const struct merge *merge, int end, const struct pair *pair)
 {
     const struct merge_end *here = merge->ends[end];
     uint64_t since = pair->side[OTHER(end)].record->record.append_modseq;
     if (since > here->base)
         since = here->base;
+    if (here->expunged && uidset_contains(here->expunged, pair->uid))
+        return true;
     return pair->uid < here->uidnext && here->sound && here->forgotten >= since;
 }
 

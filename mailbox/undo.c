@@ -112,6 +112,21 @@ int undo_uids(struct tx *tx, const struct header *header, uint64_t since, struct
     return rc;
 }
 
+static int collect_expunged(const struct entry *entry, const struct change *change, void *arg)
+{
+    int rc = ERR_OK;
+    bool dead = entry->kind == ENTRY_EXPUNGE || entry->kind == ENTRY_BURY;
+    for (size_t i = 0; dead && rc == ERR_OK && i < change->record_count; i++)
+        rc = uidset_add(arg, change->records[i].uid);
+    return rc;
+}
+
+int undo_expunged(struct tx *tx, const struct header *header, uint64_t since, struct uidset *uids)
+{
+    int rc = undo_walk(tx, header, since, collect_expunged, uids);
+    return rc == ERR_TRIMMED ? ERR_OK : rc;
+}
+
 struct flags_walk {
     struct former_flags *flags;
     size_t count;

@@ -25,6 +25,10 @@ int undo_facts(struct tx *tx, const struct header *header, uint64_t since, struc
 int undo_uids(struct tx *tx, const struct header *header, uint64_t since, struct uidset *uids,
               bool *mail);
 
+/* Adds the UIDs that entries above `since` made tombstones, also of those that are gone by now.
+ * What the journal does not reach is not told, and is no error. */
+int undo_expunged(struct tx *tx, const struct header *header, uint64_t since, struct uidset *uids);
+
 /* The flags that one message had. `known` false: no entry since then says so, they are as now. Of
  * a message that was appended since: as appended. `mended`: its first entry since then finds it as
  * it cannot have been here before: damage was mended with another node's record, and what it was

@@ -117,15 +117,50 @@ static int ask_for_record(uint32_t uid, uint32_t next, unsigned *count)
     const struct asker asker = asker_of(&liar);
     struct header header = some_header();
     struct record_line line = {.record = {.uid = uid, .modseq = 3, .append_modseq = 3}};
+    const struct records_wanted wanted = {0};
+    const struct uidset expunged = {0};
     put_state(&liar.answer, &header);
     buf_varint(&liar.answer, next);
     buf_varint(&liar.answer, uid ? 1 : 0);
     if (uid)
         ask_encode_record(&line, &liar.answer);
+    uidset_encode(&expunged, &liar.answer);
     *count = 0;
-    int rc = ask_records(&asker, header.id, 0, NULL, 0, count_record, count, NULL, NULL);
+    int rc = ask_records(&asker, header.id, &wanted, count_record, count, NULL, NULL);
     buf_free(&liar.answer);
     return rc;
+}
+
+static int ask_for_expunged(const struct uidset *expunged, bool cut, struct uidset *told)
+{
+    struct liar liar = begin_lie();
+    const struct asker asker = asker_of(&liar);
+    struct header header = some_header();
+    const struct records_wanted wanted = {.since = 1, .base = 1, .expunged = told};
+    unsigned count = 0;
+    put_state(&liar.answer, &header);
+    buf_varint(&liar.answer, 0);
+    buf_varint(&liar.answer, 0);
+    uidset_encode(expunged, &liar.answer);
+    liar.answer.size -= cut;
+    int rc = ask_records(&asker, header.id, &wanted, count_record, &count, NULL, NULL);
+    buf_free(&liar.answer);
+    return rc;
+}
+
+static void what_was_expunged_is_added(void **state)
+{
+    struct uidset expunged = {0};
+    struct uidset told = {0};
+    (void)state;
+    assert_int_equal(uidset_add_range(&expunged, 3, UINT32_MAX - 1), ERR_OK);
+    assert_int_equal(uidset_add(&told, 1), ERR_OK);
+    assert_int_equal(ask_for_expunged(&expunged, true, &told), ERR_PROTOCOL);
+    assert_int_equal(uidset_size(&told), 1);
+    assert_int_equal(ask_for_expunged(&expunged, false, &told), ERR_OK);
+    assert_int_equal(told.count, 2);
+    uidset_free(&expunged);
+    uidset_free(&told);
 }
 
 static void a_page_of_records_goes_on(void **state)
@@ -320,10 +355,12 @@ static void records_with_many_keywords_are_told_in_pages(void **state)
     flag_all(store);
     assert_int_equal(store_read(store, get_id, &id), ERR_OK);
     const struct asker asker = {.ask = ask_directly, .context = store};
-    assert_int_equal(ask_records(&asker, id, 0, NULL, 0, count_record, &count, NULL, NULL), ERR_OK);
+    struct records_wanted wanted = {0};
+    assert_int_equal(ask_records(&asker, id, &wanted, count_record, &count, NULL, NULL), ERR_OK);
     assert_int_equal(count, MESSAGES);
     count = 0;
-    assert_int_equal(ask_records(&asker, id, 1, NULL, 1, count_record, &count, NULL, NULL), ERR_OK);
+    wanted.since = wanted.base = 1;
+    assert_int_equal(ask_records(&asker, id, &wanted, count_record, &count, NULL, NULL), ERR_OK);
     assert_int_equal(count, MESSAGES);
     store_close(store);
     scratch_remove(directory);
@@ -334,6 +371,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(modseqs_that_no_client_could_be_told_are_malformed),
         cmocka_unit_test(a_page_of_records_goes_on),
+        cmocka_unit_test(what_was_expunged_is_added),
         cmocka_unit_test(the_last_uid_is_never_given_out),
         cmocka_unit_test(a_page_of_values_goes_on),
         cmocka_unit_test(an_absurd_number_of_mailboxes_is_malformed),

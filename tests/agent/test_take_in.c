@@ -9,6 +9,7 @@
 #include "journal/tables.h"
 #include "mailbox/check.h"
 #include "mailbox/mailbox.h"
+#include "mailbox/retain.h"
 #include "mailbox/role.h"
 #include "mailbox/stop.h"
 #include "tests/support/post.h"
@@ -327,6 +328,43 @@ static void clients_of_a_mailbox_that_waits_are_told_what_came_back(void **state
     close_ends(&ends);
 }
 
+/* What was expunged at an end, and purged, and what it lost: its journal tells them apart. */
+static void what_was_expunged_at_a_damaged_end_stays_so(void **state)
+{
+    (void)state;
+    for (unsigned at_replica = 0; at_replica < 2; at_replica++) {
+        struct hurt hurt = {.uid = 7};
+        struct ends ends = {.at = QUESTIONS_MOST};
+        open_ends(&ends);
+        assert_int_equal(post_expunge(ends.master, "INBOX", "39", true), ERR_OK);
+        assert_int_equal(store_maintain(at_replica ? ends.replica : ends.master, damage, &hurt),
+                         ERR_OK);
+        merge(&ends);
+        has_live(ends.master, "1:38");
+        has_live(ends.replica, "1:38");
+        are_equal(&ends);
+        close_ends(&ends);
+    }
+}
+
+/* Without its journal nothing tells. */
+static void what_was_expunged_at_a_damaged_end_without_a_journal_comes_back(void **state)
+{
+    const struct cut cut = {
+        .bytes = UINT64_MAX, .before = INT64_MIN, .up_to = UINT64_MAX, .held_from = UINT64_MAX};
+    struct hurt hurt = {.uid = 7};
+    struct ends ends = {.at = QUESTIONS_MOST};
+    struct retained done;
+    (void)state;
+    open_ends(&ends);
+    assert_int_equal(store_maintain(ends.replica, damage, &hurt), ERR_OK);
+    assert_int_equal(store_cut(ends.replica, &cut, false, &done), ERR_OK);
+    merge(&ends);
+    has_live(ends.master, "1:40");
+    has_live(ends.replica, "1:40");
+    close_ends(&ends);
+}
+
 static int wait_for_records(struct tx *tx, void *arg)
 {
     uint64_t id = 0;
@@ -454,6 +492,8 @@ int main(void)
         cmocka_unit_test(what_only_the_master_had_and_lost_is_missed),
         cmocka_unit_test(clients_of_a_damaged_end_are_told_that_it_is_not_known),
         cmocka_unit_test(clients_of_a_mailbox_that_waits_are_told_what_came_back),
+        cmocka_unit_test(what_was_expunged_at_a_damaged_end_stays_so),
+        cmocka_unit_test(what_was_expunged_at_a_damaged_end_without_a_journal_comes_back),
         cmocka_unit_test(what_a_damaged_replica_did_is_taken_in_once),
         cmocka_unit_test(clients_of_a_replica_that_waits_are_told_of_the_merge),
     };

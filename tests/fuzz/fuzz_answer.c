@@ -82,7 +82,10 @@ static void try_records(const struct asker *asker)
 {
     struct mailbox_state_now first, last;
     uint32_t uid = 0;
-    ask_records(asker, MAILBOX, 0, NULL, 1, see_record, &uid, &first, &last);
+    struct uidset expunged = {0};
+    const struct records_wanted wanted = {.since = 1, .base = 1, .expunged = &expunged};
+    ask_records(asker, MAILBOX, &wanted, see_record, &uid, &first, &last);
+    uidset_free(&expunged);
 }
 
 static void try_sums(const struct asker *asker)

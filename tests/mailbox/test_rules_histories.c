@@ -67,6 +67,22 @@ static void what_a_third_node_had_and_purged_it_expunged(void **state)
         "expunge 3");
 }
 
+/* Records are missing there, and yet the journal tells what was expunged. */
+static void a_journal_is_evidence_at_a_damaged_end(void **state)
+{
+    (void)state;
+    scene_check((struct scene){.m = {.records = "1g@5 2h@5"},
+                               .r = {.records = "", .next = 3, .expunged = "2", .damaged = true}},
+                "expunge 2; touch 1");
+    scene_check((struct scene){.m = {.records = "", .next = 3, .expunged = "2", .damaged = true},
+                               .r = {.records = "1g@5 2h@5"}},
+                "heal 1g; bury 2h");
+    /* it is about the message that both had, not about another one under its UID */
+    scene_check((struct scene){.m = {.records = "1g@12"},
+                               .r = {.records = "", .next = 2, .expunged = "1", .damaged = true}},
+                "renumber 3g<1; expunge 1>3");
+}
+
 static void without_evidence_nothing_was_expunged(void **state)
 {
     (void)state;
@@ -279,6 +295,7 @@ int main(void)
         cmocka_unit_test(what_a_third_node_never_had_it_did_not_expunge),
         cmocka_unit_test(what_a_third_node_did_reaches_both_messages_of_a_split_brain),
         cmocka_unit_test(what_a_third_node_had_and_purged_it_expunged),
+        cmocka_unit_test(a_journal_is_evidence_at_a_damaged_end),
         cmocka_unit_test(without_evidence_nothing_was_expunged),
         cmocka_unit_test(what_may_have_moved_is_not_taken_for_a_delivery),
         cmocka_unit_test(a_mailbox_that_the_master_never_had_has_lost_nothing),

@@ -185,12 +185,14 @@ static void relate(struct nodes *nodes, struct oracle_pass *pass)
     pass->unsure =
         !fork.base_known || third || nodes->stale[pass->master] || nodes->stale[pass->replica];
     pass->crossed = have_crossed(&mine, &theirs);
-    pass->hurt_master = hurt_box(nodes, pass->master);
-    pass->hurt_replica = hurt_box(nodes, pass->replica);
     pass->lenient = nodes->restored || nodes->harmed || nodes->dropped;
-    pass->reaches = fork.base_known && mine.base.modseq <= fork.bases.master &&
-                    theirs.base.modseq <= fork.bases.replica && !nodes->forced[pass->master] &&
-                    !nodes->forced[pass->replica];
+    bool here =
+        fork.base_known && mine.base.modseq <= fork.bases.master && !nodes->forced[pass->master];
+    bool there = fork.base_known && theirs.base.modseq <= fork.bases.replica &&
+                 !nodes->forced[pass->replica];
+    pass->reaches = here && there;
+    pass->untold_master = here ? 0 : hurt_box(nodes, pass->master);
+    pass->untold_replica = there ? 0 : hurt_box(nodes, pass->replica);
     branch_free(&mine);
     branch_free(&theirs);
 }
@@ -218,6 +220,8 @@ static void interfere(struct passing *work)
     work->disturbed = true;
     if (what == 0) {
         work->pass.reaches = false;
+        work->pass.untold_master = hurt_box(nodes, work->pass.master);
+        work->pass.untold_replica = hurt_box(nodes, work->pass.replica);
         nodes_trim(nodes, node, dice);
     } else if (what == 1) {
         nodes_expire(nodes, work->pass.replica);

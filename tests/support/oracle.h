@@ -35,6 +35,7 @@ struct memory {
     struct shown {
         bool live;
         bool dead;
+        bool returns; /* it may be live again: see `untold_master` */
         struct guid guid;
     } * uids;
     size_t uid_count;
@@ -86,10 +87,10 @@ struct oracle_pass {
     bool lenient; /* commits or records were lost: a flag may be, too, but no message */
     bool reaches; /* journals reach back to there: flags are merged one by one */
     bool crossed; /* both have taken in a third: flags may be those that it set (docs/MERGE.md) */
-    /* Mailboxes in which a record was lost by damage there; 0: none. What was expunged and purged
-     * there since the two parted may come back with it. */
-    unsigned hurt_master;
-    unsigned hurt_replica;
+    /* Mailboxes in which a record was lost by damage there, where the journal does not tell what
+     * was expunged since the two parted; 0: none. What was also purged may come back with it. */
+    unsigned untold_master;
+    unsigned untold_replica;
 };
 
 void oracle_begin(struct oracle *oracle);

@@ -20,14 +20,16 @@ static bool is_traced(const struct oracle_box *box, const struct listing *listin
     return false;
 }
 
-/* Expunged and purged at an end that is damaged, which cannot tell the one from the other. */
+/* Expunged and purged at an end that is damaged, whose journal does not tell the one from the
+ * other.
+ */
 static bool may_return(const struct merging *work, uint32_t i)
 {
     const struct standing *m = &work->at_master[i];
     const struct standing *r = &work->at_replica[i];
-    return (work->pass->hurt_master == work->at && m->expunged && !r->expunged &&
+    return (work->pass->untold_master == work->at && m->expunged && !r->expunged &&
             !is_traced(work->box, work->master, i)) ||
-           (work->pass->hurt_replica == work->at && r->expunged && !m->expunged &&
+           (work->pass->untold_replica == work->at && r->expunged && !m->expunged &&
             !is_traced(work->box, work->replica, i));
 }
 
@@ -260,6 +262,16 @@ static bool has_twin(const struct oracle_box *box, uint32_t i)
     return false;
 }
 
+/* It may stand where it stood, at any node. */
+static void let_return(const struct merging *work, uint32_t uid)
+{
+    for (unsigned node = 0; node < ORACLE_NODES; node++) {
+        struct memory *memory = &work->oracle->nodes[node].sights[work->at].memory;
+        if (uid < memory->uid_count)
+            memory->uids[uid].returns = true;
+    }
+}
+
 /* Whether a message stays, where count() has found that it may be so or not. */
 static void note_fate(const struct merging *work, uint32_t i)
 {
@@ -268,11 +280,15 @@ static void note_fate(const struct merging *work, uint32_t i)
         return;
     bool appended = work->at_master[i].appended || work->at_replica[i].appended;
     bool expunged = is_expunged(work, i);
-    bool here = oracle_find_item(box, work->now, i) != NULL;
+    const struct item *here = oracle_find_item(box, work->now, i);
     bool either = work->pass->discard || has_twin(box, i);
     if (appended && !expunged && !here && either)
         oracle_happen(box, work->known, EVENT_EXPUNGE, i, 0);
-    if (expunged && here && (either || work->pass->unsure || may_return(work, i)))
+    if (!expunged || !here)
+        return;
+    if (may_return(work, i))
+        let_return(work, here->uid);
+    if (either || work->pass->unsure || may_return(work, i))
         oracle_happen(box, work->known, EVENT_BACK, i, 0);
 }
 

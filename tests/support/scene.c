@@ -20,6 +20,7 @@ struct list {
     struct flags flags[RECORDS];
     struct flags before[RECORDS];
     size_t count;
+    struct uidset expunged;
 };
 
 static struct guid guid_of(char letter)
@@ -113,17 +114,21 @@ static void free_list(struct list *list)
         flags_free(&list->flags[i]);
         flags_free(&list->before[i]);
     }
+    uidset_free(&list->expunged);
 }
 
 static void fill_end(const struct scene_end *text, struct list *list, struct merge_end *end)
 {
     scan_list(text->records ? text->records : "", list);
+    if (text->expunged)
+        assert_int_equal(uidset_parse(&list->expunged, text->expunged, 0, NULL), ERR_OK);
     *end = (struct merge_end){.records = list->records,
                               .count = list->count,
                               .uidnext = text->next,
                               .base_uidnext = text->base_next,
                               .base = text->base ? text->base : 10,
                               .forgotten = text->forgotten,
+                              .expunged = &list->expunged,
                               .merged = text->merged,
                               .sound = !text->damaged};
     if (!end->uidnext)

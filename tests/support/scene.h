@@ -18,6 +18,7 @@ struct scene_end {
     uint64_t base; /* 0: 10 */
     uint32_t base_next;
     uint64_t forgotten;
+    const char *expunged; /* UIDs, as the journal tells */
     bool damaged;
     bool merged;
 };
