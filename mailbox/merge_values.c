@@ -52,20 +52,42 @@ static int write_seen(struct merging *work, struct bytes user, const struct uids
     return rc;
 }
 
-/* Where the replica's message under this UID is at the master now; 0: nowhere. A seen set keeps the
- * UIDs of messages that are gone, and under such a one the master may have had another. */
+/* Messages that got a new UID, the master's own (`kind` MERGE_RENUMBER) or the replica's
+ * (MERGE_ADD): who had seen them under the old one, has. Nobody else's set tells of them: the other
+ * end had nothing, or another message, under that UID. */
+static int follow_messages(struct merging *work, enum merge_kind kind, struct bytes user,
+                           const struct uidset *seen)
+{
+    struct uidset uids = {0};
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < work->plan.count; i++) {
+        const struct merge_action *action = &work->plan.actions[i];
+        if (action->kind == kind && uidset_contains(seen, action->from->record.uid))
+            rc = uidset_add(&uids, action->uid);
+    }
+    if (rc == ERR_OK && uids.count)
+        rc = write_seen(work, user, &uids, true);
+    uidset_free(&uids);
+    return rc;
+}
+
+static bool is_added(const struct merging *work, uint32_t uid)
+{
+    for (size_t i = 0; i < work->plan.count; i++)
+        if (work->plan.actions[i].kind == MERGE_ADD &&
+            work->plan.actions[i].from->record.uid == uid)
+            return true;
+    return false;
+}
+
+/* Where the message that both ends had under this UID is at the master now; 0: nowhere. A seen set
+ * keeps the UIDs of messages that are gone, and under such a one the master may have had another.
+ */
 static int map_uid(struct merging *work, uint32_t uid, uint32_t *mapped)
 {
     const struct merge_record *theirs = merge_other_find(work->other, uid);
     *mapped = 0;
-    for (size_t i = 0; i < work->plan.count; i++) {
-        const struct merge_action *action = &work->plan.actions[i];
-        if (action->kind == MERGE_ADD && action->from->record.uid == uid) {
-            *mapped = action->uid;
-            return ERR_OK;
-        }
-    }
-    if (work->independent || (theirs && !record_live(&theirs->record)) ||
+    if (is_added(work, uid) || (theirs && !record_live(&theirs->record)) ||
         (!theirs && uidset_contains(&work->other->looked, uid)))
         return ERR_OK;
     for (unsigned steps = 0; uid && steps < SUCCESSORS_MAX; steps++) {
@@ -158,7 +180,7 @@ static int guess_seen(struct merging *work, const struct merge_seen *theirs, str
     struct versioned version;
     int rc = seen_get(tx->db, work->box->header.id, user, &base, &version);
     bool same_base = session->base_known && session->base_master == session->base_replica;
-    if (rc == ERR_OK && same_base && !work->independent) {
+    if (rc == ERR_OK && same_base) {
         rc = undo_seen(tx, &work->box->header, session->base_master, user, added, removed);
         if (rc == ERR_OK)
             rc = subtract(&base, added);
@@ -173,15 +195,15 @@ static int guess_seen(struct merging *work, const struct merge_seen *theirs, str
         version.state != VALUE_NONE && version.version.modseq > session->base_master;
     uidset_clear(added);
     uidset_clear(removed);
-    if (rc == ERR_OK && (same_base || later || !mine_changed || work->independent))
+    if (rc == ERR_OK && (same_base || later || !mine_changed))
         rc = uidset_copy(added, &theirs->seen);
-    if (rc == ERR_OK && (same_base || (later && !work->independent)))
+    if (rc == ERR_OK && (same_base || later))
         rc = uidset_copy(removed, &base);
     if (rc == ERR_OK)
         rc = subtract(removed, &theirs->seen);
     if (rc == ERR_OK && same_base)
         rc = subtract(added, &base);
-    if (rc == ERR_OK && !same_base && session->base_known && !work->independent)
+    if (rc == ERR_OK && !same_base && session->base_known)
         rc = guess_by_records(work, theirs, &base, added, removed);
     uidset_free(&base);
     return rc;
@@ -221,24 +243,40 @@ static int take_seen(struct merging *work, const struct merge_seen *theirs, stru
     return rc;
 }
 
+/* What the replica's user did to messages that both ends have under one UID. */
+static int find_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
+                     struct uidset *removed, struct uidset *changed)
+{
+    if (work->independent)
+        return ERR_OK;
+    int rc =
+        work->session->newer_there ? take_seen(work, theirs, added, removed, changed) : ERR_TRIMMED;
+    if (rc != ERR_TRIMMED)
+        return rc;
+    uidset_clear(changed);
+    if (!theirs->known)
+        return guess_seen(work, theirs, added, removed);
+    rc = uidset_copy(added, &theirs->added);
+    return rc ? rc : uidset_copy(removed, &theirs->removed);
+}
+
+/* What both ends' users did is found out before anything is written here. */
 static int merge_seen(struct merging *work, const struct merge_seen *theirs)
 {
+    struct uidset mine = {0};
     struct uidset added = {0};
     struct uidset removed = {0};
     struct uidset mapped = {0};
     struct uidset changed = {0};
+    struct versioned version;
     struct bytes user = buf_view(&theirs->user);
-    bool whole = work->session->newer_there && !work->independent;
-    int rc = whole ? take_seen(work, theirs, &added, &removed, &changed) : ERR_TRIMMED;
-    if (rc == ERR_TRIMMED)
-        uidset_clear(&changed);
-    if (rc == ERR_TRIMMED && theirs->known) {
-        rc = uidset_copy(&added, &theirs->added);
-        if (rc == ERR_OK)
-            rc = uidset_copy(&removed, &theirs->removed);
-    } else if (rc == ERR_TRIMMED) {
-        rc = guess_seen(work, theirs, &added, &removed);
-    }
+    int rc = seen_get(work->tx->db, work->box->header.id, user, &mine, &version);
+    if (rc == ERR_OK)
+        rc = find_seen(work, theirs, &added, &removed, &changed);
+    if (rc == ERR_OK)
+        rc = follow_messages(work, MERGE_RENUMBER, user, &mine);
+    if (rc == ERR_OK)
+        rc = follow_messages(work, MERGE_ADD, user, &theirs->seen);
     if (rc == ERR_OK)
         rc = map_uids(work, &added, &mapped);
     if (rc == ERR_OK)
@@ -249,6 +287,7 @@ static int merge_seen(struct merging *work, const struct merge_seen *theirs)
         rc = map_uids(work, &removed, &mapped);
     if (rc == ERR_OK)
         rc = write_seen(work, user, &mapped, false);
+    uidset_free(&mine);
     uidset_free(&added);
     uidset_free(&removed);
     uidset_free(&mapped);
@@ -256,23 +295,16 @@ static int merge_seen(struct merging *work, const struct merge_seen *theirs)
     return rc;
 }
 
-/* The new UIDs of the master's own messages that `user` had seen under the old ones. */
-static int follow_renumbered(struct merging *work, struct bytes user, const struct uidset *seen)
+static bool changed_there(const struct merging *work, struct bytes user)
 {
-    struct uidset uids = {0};
-    int rc = ERR_OK;
-    for (size_t i = 0; rc == ERR_OK && i < work->plan.count; i++) {
-        const struct merge_action *action = &work->plan.actions[i];
-        if (action->kind == MERGE_RENUMBER && uidset_contains(seen, action->from->record.uid))
-            rc = uidset_add(&uids, action->uid);
-    }
-    if (rc == ERR_OK && uids.count)
-        rc = write_seen(work, user, &uids, true);
-    uidset_free(&uids);
-    return rc;
+    for (size_t i = 0; i < work->other->seen_count; i++)
+        if (bytes_equal(buf_view(&work->other->seen[i].user), user))
+            return true;
+    return false;
 }
 
-static int renumber_seen(struct merging *work)
+/* Seen sets of which the replica says nothing. */
+static int keep_seen(struct merging *work)
 {
     struct buf row = {0};
     struct buf user = {0};
@@ -284,10 +316,12 @@ static int renumber_seen(struct merging *work)
         return ERR_OK;
     while ((rc = seen_next(work->tx->db, work->box->header.id, &row, &found, &seen, &version)) ==
            ERR_OK) {
+        if (changed_there(work, found))
+            continue;
         buf_reset(&user);
         buf_put(&user, found.data, found.size);
         rc = user.failed ? fail(ERR_NOMEM, "out of memory")
-                         : follow_renumbered(work, buf_view(&user), &seen);
+                         : follow_messages(work, MERGE_RENUMBER, buf_view(&user), &seen);
         if (rc)
             break;
     }
@@ -334,8 +368,8 @@ static int merge_meta(struct merging *work, const struct merge_meta *theirs)
 
 int merge_values(struct merging *work)
 {
-    int rc = work->box ? renumber_seen(work) : ERR_OK;
     /* The store's own values are nobody's seen sets. */
+    int rc = work->box ? keep_seen(work) : ERR_OK;
     for (size_t i = 0; rc == ERR_OK && work->box && i < work->other->seen_count; i++)
         rc = merge_seen(work, &work->other->seen[i]);
     for (size_t i = 0; rc == ERR_OK && i < work->other->meta_count; i++)

@@ -197,11 +197,13 @@ for trimmed in A B 'A B'; do
     B flags INBOX 4 +'\Flagged'
     append A INBOX a1
     append B INBOX b1
+    B flags INBOX 5 +'\Seen' --as anna
+    A flags INBOX 5 +'\Seen' --as anna
     for node in $trimmed; do on "$node" journal trim --keep 1; done
     merge
     same 'a1:- b1:- m1:Old m2:\Seen m3:\Flagged m4:\Flagged' "$(texts A)" "A"
     A list INBOX --as anna
-    same '3 4' "$(awk -F '\t' '$4 == "yes" { print $1 }' "$out" | paste -s -d ' ')" "seen by another user"
+    same '3 4 7 8' "$(awk -F '\t' '$4 == "yes" { print $1 }' "$out" | paste -s -d ' ')" "seen by another user"
 done
 
 echo "- behind the fork the replica tells the master's history, keywords too that were gone when it was made equal"
