@@ -114,8 +114,17 @@ int rules_add_action(struct merge_plan *plan, enum merge_kind kind, uint32_t uid
     return ERR_OK;
 }
 
+/* What R's clients know may be another version of the record: a later modseq than M's may have
+ * reached them without it. That of a tombstone says nothing new, unless it is the later one. */
+static bool another_version(const struct pair *pair)
+{
+    const struct record *m = &pair->side[M].record->record;
+    const struct record *r = &pair->side[R].record->record;
+    return rules_both_live(pair) ? r->modseq != m->modseq : r->modseq > m->modseq;
+}
+
 /* A client of either end must see that something happened here: it did, after the base; or M's
- * record is not what R's clients know, or older than what they know. */
+ * record is not what R's clients know. */
 static int touched(const struct merge *merge, const struct pair *pair, bool *touch)
 {
     const struct merge_record *m = pair->side[M].record;
@@ -123,7 +132,7 @@ static int touched(const struct merge *merge, const struct pair *pair, bool *tou
     bool equal = true;
     int rc = ERR_OK;
     *touch = rules_changed(merge->ends[M], m) || pair->side[M].live != pair->side[R].live ||
-             (r && (rules_changed(merge->ends[R], r) || r->record.modseq > m->record.modseq));
+             (r && (rules_changed(merge->ends[R], r) || another_version(pair)));
     if (!*touch && r && pair->side[M].live)
         rc = rules_flags_equal(rules_flags_now(m), rules_flags_now(r), &equal);
     *touch |= !equal;

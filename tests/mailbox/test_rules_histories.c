@@ -67,6 +67,16 @@ static void what_a_third_node_had_and_purged_it_expunged(void **state)
         "expunge 3");
 }
 
+/* M changed it when it took in another node, which had taken in R: another user's seen set, so that
+ * the flags are the same. */
+static void clients_are_told_what_an_earlier_merge_did(void **state)
+{
+    (void)state;
+    scene_check((struct scene){.m = {.records = "1g@5~18", .base = 30, .merged = true},
+                               .r = {.records = "1g@5 2h@17", .base = 16}},
+                "add 2h; touch 1");
+}
+
 /* Records are missing there, and yet the journal tells what was expunged. */
 static void a_journal_is_evidence_at_a_damaged_end(void **state)
 {
@@ -295,6 +305,7 @@ int main(void)
         cmocka_unit_test(what_a_third_node_never_had_it_did_not_expunge),
         cmocka_unit_test(what_a_third_node_did_reaches_both_messages_of_a_split_brain),
         cmocka_unit_test(what_a_third_node_had_and_purged_it_expunged),
+        cmocka_unit_test(clients_are_told_what_an_earlier_merge_did),
         cmocka_unit_test(a_journal_is_evidence_at_a_damaged_end),
         cmocka_unit_test(without_evidence_nothing_was_expunged),
         cmocka_unit_test(what_may_have_moved_is_not_taken_for_a_delivery),
