@@ -138,7 +138,9 @@ static void find_knowledge(struct reading *reading, unsigned at)
     const struct known_state *state = oracle_find_state(box, sight->now.digest);
     bool used = look->cause == CAUSE_USER;
     bool merged = look->cause == CAUSE_PASS && look->node == look->pass->master;
-    if (state && !used)
+    /* Two ends may have come to one state by doing the same, each for itself. */
+    bool same = look->before[at].there && look->before[at].digest == sight->now.digest;
+    if (state && !used && !same)
         knowledge_assign(&sight->knowledge, &state->knowledge);
     bool taken = merged && (at == 0 ? !state : reading->marks[at] > sight->mark);
     oracle_fill_in_losses(oracle, look->node, at,
