@@ -36,7 +36,8 @@ struct db_options {
 };
 
 /* ERR_NOTFOUND: nothing there; ERR_CORRUPT: not an environment, or cut short; ERR_NEWER;
- * ERR_PERMISSION; ERR_REFUSED: a network file system, or open in this process already; ERR_IO. */
+ * ERR_PERMISSION; ERR_REFUSED: a network file system, or open in this process already; ERR_BUSY:
+ * the data file was put in its place while others have the environment open; ERR_IO. */
 int db_open(const char *directory, const struct db_options *options, struct db **db);
 void db_close(struct db *db); /* NULL is fine; no transaction may be open */
 

@@ -146,6 +146,38 @@ static void on_assert(MDB_env *env, const char *what)
     raise(SIGBUS);
 }
 
+/* As those who have the environment open count commits, in its lock file. */
+static int get_last_commit(const struct db *db, uint64_t *number)
+{
+    MDB_txn *txn;
+    int mdb = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    if (mdb)
+        return fail_mdb(db, mdb, "begin");
+    *number = mdb_txn_id(txn);
+    mdb_txn_abort(txn);
+    return ERR_OK;
+}
+
+/* A data file that was put in its place while others have the store open, by whoever did not know
+ * how (db_compact() does): by their count LMDB would take the wrong one of its meta pages, and
+ * write one that fits neither. The last of them to notice opens it anew, and counts anew. */
+static int refuse_foreign(const struct db *db)
+{
+    MDB_envinfo info;
+    uint64_t before = 0;
+    uint64_t after = 0;
+    int rc = get_last_commit(db, &before);
+    mdb_env_info(db->env, &info);
+    if (rc == ERR_OK)
+        rc = get_last_commit(db, &after);
+    if (rc || (info.me_last_txnid >= before && info.me_last_txnid <= after + 1))
+        return rc;
+    return fail(ERR_BUSY,
+                "%s: data.mdb was replaced while others have the store open; try again when they "
+                "have noticed, or end them",
+                db->directory);
+}
+
 static int open_env(struct db *db)
 {
     int rc = mdb_env_create(&db->env);
@@ -166,7 +198,12 @@ static int open_env(struct db *db)
     }
     int dead;
     mdb_reader_check(db->env, &dead);
-    return ERR_OK;
+    rc = refuse_foreign(db);
+    if (rc) { /* others may be able to, when nobody has it open */
+        mdb_env_close(db->env);
+        db->env = NULL;
+    }
+    return rc;
 }
 
 static int identify(struct db *db)

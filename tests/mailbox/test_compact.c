@@ -165,6 +165,33 @@ static void no_commit_is_lost_while_others_write(void **state)
     assert_int_equal(post_check(place->store), 0);
 }
 
+/* An older data file is put back although another process has the store open. */
+static void who_comes_before_an_older_file_is_noticed_is_refused(void **state)
+{
+    struct place *place = *state;
+    struct post_facts before, after;
+    char data[PATH_MAX];
+    char old[PATH_MAX];
+    int go;
+    scratch_path(data, place->path, "data.mdb");
+    scratch_path(old, place->root, "old");
+    assert_int_equal(post_facts(place->store, &before), ERR_OK);
+    scratch_copy_file(data, old);
+    pid_t pid = start_child(place, 3, &go);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(post_append(place->store, "INBOX", 9000 + i, 2000), ERR_OK);
+    store_close(place->store);
+    assert_int_equal(rename(old, data), 0);
+    assert_int_equal(store_open(place->path, NULL, &place->store), ERR_BUSY);
+    let_go(go);
+    end_child(pid);
+    assert_int_equal(store_open(place->path, NULL, &place->store), ERR_OK);
+    assert_int_equal(post_facts(place->store, &after), ERR_OK);
+    /* Its file is another, so the first commit opens an epoch. */
+    assert_int_equal(after.position.modseq, before.position.modseq + 4);
+    assert_int_equal(post_check(place->store), 0);
+}
+
 static void fail_each(struct place *place, unsigned kinds, int error)
 {
     char left[PATH_MAX];
@@ -205,6 +232,8 @@ int main(void)
                                         close_place),
         cmocka_unit_test_setup_teardown(no_commit_is_lost_while_others_write, open_place,
                                         close_place),
+        cmocka_unit_test_setup_teardown(who_comes_before_an_older_file_is_noticed_is_refused,
+                                        open_place, close_place),
         cmocka_unit_test_setup_teardown(a_failed_compaction_changes_nothing, open_place,
                                         close_place),
     };

@@ -216,19 +216,6 @@ static void window_is_cut_by_entries_bytes_and_age(void **state)
     assert_int_equal(post_check(place->store), 0);
 }
 
-static void copy_file(const char *from, const char *to)
-{
-    static char piece[1 << 16];
-    size_t got;
-    FILE *in = fopen(from, "rbe");
-    FILE *out = fopen(to, "wbe");
-    assert_true(in && out);
-    while ((got = fread(piece, 1, sizeof piece, in)) > 0)
-        assert_int_equal(fwrite(piece, 1, got, out), got);
-    assert_int_equal(fclose(in), 0);
-    assert_int_equal(fclose(out), 0);
-}
-
 /* A restored data file is noticed by the first transaction that writes: its epoch's entry and what
  * is trimmed with it are both in the window. */
 static void restored_store_is_trimmed_at_once(void **state)
@@ -240,7 +227,7 @@ static void restored_store_is_trimmed_at_once(void **state)
     scratch_path(data, place->path, "data.mdb");
     scratch_path(copy, place->path, "copy.mdb");
     store_close(place->store);
-    copy_file(data, copy);
+    scratch_copy_file(data, copy);
     assert_int_equal(rename(copy, data), 0);
     assert_int_equal(store_open(place->path, NULL, &place->store), ERR_OK);
     struct journal_window before = window_of(place);

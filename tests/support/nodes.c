@@ -12,7 +12,6 @@
 #include "tests/support/clock.h"
 #include "tests/support/post.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -495,21 +494,6 @@ void nodes_repair(struct nodes *nodes, unsigned node)
     oracle_look(&nodes->oracle, node, CAUSE_NONE, NULL);
 }
 
-static void copy_file(const struct nodes *nodes, const char *from, const char *to, bool same_file)
-{
-    static uint8_t piece[1 << 16];
-    ssize_t got;
-    if (!same_file)
-        unlink(to);
-    int in = open(from, O_RDONLY | O_CLOEXEC);
-    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    nodes_check(nodes, in >= 0 && out >= 0, "copying a file");
-    while ((got = read(in, piece, sizeof piece)) > 0)
-        nodes_check(nodes, write(out, piece, (size_t)got) == got, "copying a file");
-    close(in);
-    close(out);
-}
-
 static void data_file(const struct nodes *nodes, unsigned node, char data[PATH_MAX])
 {
     char path[PATH_MAX];
@@ -526,7 +510,7 @@ void nodes_keep_copy(struct nodes *nodes, unsigned node)
     data_file(nodes, node, data);
     path_of(nodes, "copy", node, copy);
     close_node(nodes, node);
-    copy_file(nodes, data, copy, false);
+    scratch_copy_file(data, copy);
     open_node(nodes, node);
     nodes->copied[node] = true;
 }
@@ -551,7 +535,9 @@ void nodes_put_back(struct nodes *nodes, unsigned node, bool same_file)
     data_file(nodes, node, data);
     path_of(nodes, "copy", node, copy);
     close_node(nodes, node);
-    copy_file(nodes, copy, data, same_file);
+    if (!same_file)
+        unlink(data);
+    scratch_copy_file(copy, data);
     open_node(nodes, node);
     nodes->stale[node] = nodes->restored = true;
     oracle_look(&nodes->oracle, node, CAUSE_RESTORE, NULL);

@@ -11,6 +11,8 @@ void scratch_make(char path[PATH_MAX]);
 void scratch_remove(const char *path);
 /* `directory`/`name`; ends the program when that is too long. */
 void scratch_path(char out[PATH_MAX], const char *directory, const char *name);
+/* Makes `to` hold what `from` does, in place when it is there; ends the program when it cannot. */
+void scratch_copy_file(const char *from, const char *to);
 
 /* The seed of a random test: the program's first argument, else the clock; it is printed. */
 uint64_t scratch_seed(int argc, char **argv);
