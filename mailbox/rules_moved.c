@@ -13,23 +13,29 @@ static struct pair *with_guid(const struct merge *merge, int end, uint32_t uid,
     return record && guid_equal(&record->record.guid, guid) ? pair : NULL;
 }
 
-/* Where the message with this GUID went from a tombstone. A UID that died with two messages (row 6)
- * has one tombstone, which names M's of then. R's is its neighbour: give_out_one() sees to it that
- * nothing else is. */
+/* Where a message went from a tombstone. A UID that died with two messages (row 6) has one
+ * tombstone, which names M's of then. R's is its neighbour: give_out_one() sees to it that nothing
+ * else is. Of two with one GUID the save date tells which is which, unless it is that of another
+ * delivery of the same message. */
 static struct pair *next_of(const struct merge *merge, int end, const struct merge_record *from,
-                            const struct guid *guid)
+                            const struct record *message)
 {
     uint32_t uid = from->record.successor;
-    struct pair *pair = with_guid(merge, end, uid, guid);
-    if (pair || guid_equal(guid, &from->record.guid))
-        return pair;
-    const uint32_t beside[] = {uid - 1, uid + 1};
-    for (size_t i = 0; i < 2; i++) {
-        pair = with_guid(merge, end, beside[i], guid);
-        if (pair && rules_old(merge->ends[end], pair->side[end].record))
+    const uint32_t uids[] = {uid, uid - 1, uid + 1};
+    bool named = guid_equal(&from->record.guid, &message->guid);
+    bool sure = named && from->record.save_date == message->save_date;
+    struct pair *next = NULL;
+    for (size_t i = 0; i < (sure ? 1 : 3); i++) {
+        struct pair *pair = with_guid(merge, end, uids[i], &message->guid);
+        const struct merge_record *record = pair ? pair->side[end].record : NULL;
+        if (!pair || (i && !rules_old(merge->ends[end], record)))
+            continue;
+        if (record->record.save_date == message->save_date)
             return pair;
+        if (!next && (i == 0 || !named))
+            next = pair;
     }
-    return NULL;
+    return next;
 }
 
 /* The end whose base the other knows. */
@@ -38,15 +44,15 @@ static int behind(const struct merge *merge)
     return merge->ends[M]->base < merge->ends[R]->base ? M : R;
 }
 
-/* The GUID of the message that both had under this UID. Between unequal bases a UID may have had
+/* The message that both had under this UID. Between unequal bases a UID may have had
  * two messages: the lower base had only the one. NULL: not to be known. */
-static const struct guid *shared_guid(const struct merge *merge, const struct pair *pair)
+static const struct record *shared_message(const struct merge *merge, const struct pair *pair)
 {
     int lower = behind(merge);
     const struct side *sides[] = {&pair->side[lower], &pair->side[OTHER(lower)]};
     for (size_t i = 0; i < (rules_same_bases(merge) ? 2 : 1); i++)
         if (sides[i]->known)
-            return &sides[i]->record->record.guid;
+            return &sides[i]->record->record;
     return NULL;
 }
 
@@ -55,29 +61,29 @@ enum whereabouts { UNCERTAIN, DEAD, ALIVE };
 /* Whether a message that ends in this tombstone was expunged at this end alone. What was dead at
  * the lower base the other end knows already. */
 static bool expunged_here(const struct merge *merge, int end, const struct merge_record *tomb,
-                          const struct guid *guid)
+                          const struct record *message)
 {
     bool since = rules_changed(merge->ends[end], tomb) ||
                  merge->ends[end]->base > merge->ends[OTHER(end)]->base;
-    return since && guid_equal(&tomb->record.guid, guid);
+    return since && guid_equal(&tomb->record.guid, &message->guid);
 }
 
 /* What an end has made of the message that both had under this pair's UID. If it went on under
  * another that both had, too, that one's pair tells. */
 static enum whereabouts follow(const struct merge *merge, int end, struct pair *pair,
-                               const struct guid *guid, struct pair **found)
+                               const struct record *message, struct pair **found)
 {
     for (unsigned hops = 0; pair && hops < HOPS_MAX; hops++) {
         const struct side *side = &pair->side[end];
-        const struct guid *had_guid = shared_guid(merge, pair);
-        if (hops && side->known && !(had_guid && !guid_equal(had_guid, guid)))
+        const struct record *had = shared_message(merge, pair);
+        if (hops && side->known && !(had && !guid_equal(&had->guid, &message->guid)))
             return UNCERTAIN;
         *found = pair;
         if (side->live)
             return ALIVE;
         if (!side->record->record.successor)
-            return expunged_here(merge, end, side->record, guid) ? DEAD : UNCERTAIN;
-        pair = next_of(merge, end, side->record, guid);
+            return expunged_here(merge, end, side->record, message) ? DEAD : UNCERTAIN;
+        pair = next_of(merge, end, side->record, message);
     }
     return UNCERTAIN;
 }
@@ -88,7 +94,7 @@ struct trace {
 };
 
 static enum whereabouts trace_end(const struct merge *merge, int end, struct pair *pair,
-                                  const struct guid *guid, struct pair **found)
+                                  const struct record *message, struct pair **found)
 {
     const struct side *side = &pair->side[end];
     if (!side->record)
@@ -96,16 +102,16 @@ static enum whereabouts trace_end(const struct merge *merge, int end, struct pai
     /* The one that both had may be forgotten, and a tombstone of another be buried here. */
     if (rules_tombstone(side) && !rules_old(merge->ends[end], side->record))
         return DEAD;
-    return follow(merge, end, pair, guid, found);
+    return follow(merge, end, pair, message, found);
 }
 
 /* Follows both ends' tombstones from a UID that both had. False: they lead nowhere. */
-static bool trace_shared(const struct merge *merge, struct pair *pair, const struct guid *guid,
+static bool trace_shared(const struct merge *merge, struct pair *pair, const struct record *message,
                          struct trace *trace)
 {
     bool moved = false;
     for (int end = M; end <= R; end++) {
-        trace->state[end] = trace_end(merge, end, pair, guid, &trace->found[end]);
+        trace->state[end] = trace_end(merge, end, pair, message, &trace->found[end]);
         moved |= trace->state[end] == ALIVE && trace->found[end] != pair;
     }
     return moved;
@@ -118,8 +124,8 @@ static bool trace_delivery(const struct merge *merge, struct pair *pair, struct 
         (pair->side[M].live && pair->side[R].live))
         return false;
     for (int end = M; end <= R; end++) {
-        const struct guid *guid = &pair->side[end].record->record.guid;
-        trace->state[end] = follow(merge, end, pair, guid, &trace->found[end]);
+        const struct record *message = &pair->side[end].record->record;
+        trace->state[end] = follow(merge, end, pair, message, &trace->found[end]);
         if (trace->state[end] != ALIVE)
             return false;
     }
@@ -128,9 +134,9 @@ static bool trace_delivery(const struct merge *merge, struct pair *pair, struct 
 
 static bool trace(const struct merge *merge, struct pair *pair, struct trace *trace)
 {
-    const struct guid *guid = shared_guid(merge, pair);
+    const struct record *message = shared_message(merge, pair);
     *trace = (struct trace){{UNCERTAIN, UNCERTAIN}, {NULL, NULL}};
-    return guid ? trace_shared(merge, pair, guid, trace) : trace_delivery(merge, pair, trace);
+    return message ? trace_shared(merge, pair, message, trace) : trace_delivery(merge, pair, trace);
 }
 
 void rules_mark_origins(struct merge *merge)

@@ -238,6 +238,20 @@ static void a_copy_that_died_under_the_same_uid_is_another(void **state)
                 "add 6g; renumber 9g<1; expunge 1>9; bury 7g>9");
 }
 
+/* R's tombstone is another copy's, and names that one; M's is its neighbour. */
+static void of_two_copies_that_died_under_one_uid_each_is_followed(void **state)
+{
+    (void)state;
+    const char *r = "3g@11x34>11s9 11g@30s9 12g@31s7";
+    scene_check((struct scene){.m = {.records = "3g@7", .base = 12, .base_next = 7},
+                               .r = {.records = r, .base = 44}},
+                "add 11g; renumber 14g<3; expunge 3>14; bury 12g>14");
+    /* none has the save date of M's: it is the one that the tombstone names */
+    scene_check((struct scene){.m = {.records = "3g@7s6", .base = 12, .base_next = 7},
+                               .r = {.records = r, .base = 44}},
+                "add 12g; renumber 14g<3; expunge 3>14; bury 11g>14");
+}
+
 static void a_state_at_another_base_is_no_state_to_compare_with(void **state)
 {
     (void)state;
@@ -318,6 +332,7 @@ int main(void)
         cmocka_unit_test(an_old_message_under_a_new_uid_is_no_delivery),
         cmocka_unit_test(a_new_message_beside_a_successor_is_another),
         cmocka_unit_test(a_copy_that_died_under_the_same_uid_is_another),
+        cmocka_unit_test(of_two_copies_that_died_under_one_uid_each_is_followed),
         cmocka_unit_test(a_state_at_another_base_is_no_state_to_compare_with),
         cmocka_unit_test(expunged_and_delivered_again_is_there_once),
         cmocka_unit_test(nothing_is_expunged_on_a_guess),
