@@ -233,7 +233,9 @@ static const struct item *follow(const struct listing *listing, uint32_t uid)
     return item && item->live ? item : NULL;
 }
 
-/* The replica's message went on as another one with the same content. */
+/* The replica's message went on as another one with the same content. Either may have been
+ * delivered with flags that the other lacked: for a third node, which has one of the two, that is a
+ * change. */
 static void note_same(const struct merging *work, uint32_t i)
 {
     struct oracle_box *box = work->box;
@@ -242,8 +244,13 @@ static void note_same(const struct merging *work, uint32_t i)
         return;
     const struct item *there = oracle_find_item(box, work->replica, i);
     const struct item *item = there ? follow(work->now, there->uid) : NULL;
-    if (item && guid_equal(&item->guid, &box->messages[i].guid))
-        box->messages[i].same_as = oracle_shown(box, item);
+    if (!item || !guid_equal(&item->guid, &box->messages[i].guid))
+        return;
+    uint32_t other = oracle_shown(box, item);
+    const struct item *here = oracle_find_item(box, work->master, other);
+    if (here && here->flags != there->flags)
+        oracle_happen(box, work->known, EVENT_FLAGS, other, here->flags ^ there->flags);
+    box->messages[i].same_as = other;
 }
 
 /* Where a merge may leave flags as a third node had them, that is a change of the merge's own. */
