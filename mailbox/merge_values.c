@@ -7,6 +7,8 @@
 #include "mailbox/undo.h"
 #include "mailbox/values.h"
 
+#include <stdlib.h>
+
 /* Seen or unseen for one user, as far as it is not so already; UIDs without a live record are
  * passed over. */
 static int write_seen(struct merging *work, struct bytes user, const struct uidset *uids,
@@ -80,28 +82,33 @@ static bool is_added(const struct merging *work, uint32_t uid)
     return false;
 }
 
-/* Where the message that both ends had under this UID is at the master now; 0: nowhere. A seen set
+static int order_ways(const void *a, const void *b)
+{
+    const struct merge_way *x = a;
+    const struct merge_way *y = b;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+/* Where the replica's message is at the master now, if the master had it; 0: nowhere. A seen set
  * keeps the UIDs of messages that are gone, and under such a one the master may have had another.
  */
 static int map_uid(struct merging *work, uint32_t uid, uint32_t *mapped)
 {
+    const struct merge_plan *plan = &work->plan;
     const struct merge_record *theirs = merge_other_find(work->other, uid);
+    const struct merge_way key = {.from = uid};
     *mapped = 0;
     if (is_added(work, uid) || (theirs && !record_live(&theirs->record)) ||
         (!theirs && uidset_contains(&work->other->looked, uid)))
         return ERR_OK;
-    for (unsigned steps = 0; uid && steps < SUCCESSORS_MAX; steps++) {
-        struct record record;
-        int rc = record_get(work->tx->db, work->box->header.number, uid, &record);
-        if (rc)
-            return rc == ERR_END ? ERR_OK : rc;
-        if (record_live(&record)) {
-            if (!theirs || guid_equal(&theirs->record.guid, &record.guid))
-                *mapped = uid;
-            return ERR_OK;
-        }
-        uid = record.successor;
-    }
+    const struct merge_way *way =
+        plan->way_count ? bsearch(&key, plan->ways, plan->way_count, sizeof key, order_ways) : NULL;
+    struct record record;
+    int rc = record_get(work->tx->db, work->box->header.number, way ? way->to : uid, &record);
+    if (rc)
+        return rc == ERR_END ? ERR_OK : rc;
+    if (record_live(&record) && (!theirs || guid_equal(&theirs->record.guid, &record.guid)))
+        *mapped = record.uid;
     return ERR_OK;
 }
 

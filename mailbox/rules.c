@@ -6,6 +6,7 @@
  *   rules_carry          row 2: what was done to a UID reaches the message under its new one
  *   rules_join           row 5: one delivery that was tried at both ends becomes one message again
  *   rules_give_out       new UIDs
+ *   rules_list_ways      R's messages that are M's under another UID
  *   rules_emit           actions for M, with the flags (rules_flags.h)
  */
 #include "mailbox/ruling.h"
@@ -204,6 +205,8 @@ static int plan_all(struct merge *merge)
         rc = rules_join(merge, false);
     if (rc == ERR_OK)
         rc = rules_give_out(merge);
+    if (rc == ERR_OK)
+        rc = rules_list_ways(merge);
     return rc ? rc : rules_emit(merge);
 }
 
@@ -244,5 +247,6 @@ void merge_plan_free(struct merge_plan *plan)
     for (size_t i = 0; i < plan->count; i++)
         buf_free(&plan->actions[i].keywords);
     free(plan->actions);
+    free(plan->ways);
     *plan = (struct merge_plan){0};
 }

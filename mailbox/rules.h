@@ -78,6 +78,12 @@ struct merge_action {
     struct buf keywords;             /* likewise; owned by the plan */
 };
 
+/* One of R's live messages goes on as one of M's, under another UID than R's. */
+struct merge_way {
+    uint32_t from; /* R's UID */
+    uint32_t to;   /* M's afterwards; 0: it dies there */
+};
+
 /* What is done at M, in an order in which it can be done one after another: by kind, then by UID,
  * but HEAL, ADD and RENUMBER together, so that UIDs are given out in ascending order. At most one
  * action of those that rewrite a record names a given UID. */
@@ -85,6 +91,8 @@ struct merge_plan {
     struct merge_action *actions;
     size_t count;
     size_t capacity;
+    struct merge_way *ways; /* in UID order; not of mailboxes that were made independently */
+    size_t way_count;
     uint32_t uidnext;     /* of M afterwards: never below either end's */
     uint64_t renumbered;  /* messages of either end that go on under another UID */
     uint64_t copied_back; /* R's messages that were added to M */

@@ -75,6 +75,30 @@ int rules_give_out(struct merge *merge)
     return rc;
 }
 
+static bool goes_another_way(const struct pair *pair)
+{
+    const struct side *r = &pair->side[R];
+    return r->live && r->fate == JOIN && r->goes_on != pair->uid;
+}
+
+int rules_list_ways(struct merge *merge)
+{
+    struct merge_plan *plan = merge->plan;
+    size_t count = 0;
+    for (size_t i = 0; i < merge->count; i++)
+        count += goes_another_way(&merge->pairs[i]);
+    plan->ways = calloc(count + 1, sizeof *plan->ways);
+    if (!plan->ways)
+        return out_of_memory();
+    for (size_t i = 0; i < merge->count; i++) {
+        const struct pair *pair = &merge->pairs[i];
+        if (goes_another_way(pair))
+            plan->ways[plan->way_count++] =
+                (struct merge_way){.from = pair->uid, .to = pair->side[R].goes_on};
+    }
+    return ERR_OK;
+}
+
 /* ---- Flags ---- */
 
 /* The flags of M's message, and of R's if that is the same one. */

@@ -96,6 +96,7 @@ uint32_t rules_highest_next(const struct merge *merge);
 /* ERR_REFUSED: there is none left. */
 int rules_give_new(struct merge *merge, uint32_t *uid);
 int rules_give_out(struct merge *merge);
+int rules_list_ways(struct merge *merge);
 /* `flags`: NULL, or what the plan takes over, and leaves empty. After an error they are freed. */
 int rules_add_action(struct merge_plan *plan, enum merge_kind kind, uint32_t uid, uint32_t other,
                      const struct merge_record *from, struct flags *flags);

@@ -48,6 +48,7 @@ sync 0 B C
 merge
 C promote
 C flags INBOX 3 +'\Flagged'
+C flags INBOX 3 +'\Seen' --as anna
 C flags INBOX 1 +'\Seen'
 C expunge INBOX 4
 append C INBOX c1
@@ -57,6 +58,9 @@ meet A C
 has C INBOX "$(mail A INBOX)"
 mail A INBOX | sed -E 's/(^| )[0-9]+:/\n/g' | sort | paste -s -d ' ' >"$work/found"
 same ' a1:- b1:\Flagged c1:- m1:\Seen m2:-' "$(cat "$work/found")" "A after C"
+moved=$(mail A INBOX | tr ' ' '\n' | awk -F : '$2 == "b1" { print $1 }')
+A list INBOX --as anna
+same "$moved" "$(awk -F '\t' '$4 == "yes" { print $1 }' "$out" | paste -s -d ' ')" "seen by another user"
 sync 0 A B
 sound A B
 
