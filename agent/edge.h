@@ -85,6 +85,8 @@ struct station {
     bool looking;
     bool look_again; /* something changed meanwhile */
     struct duty duty;
+    struct position followed; /* up to here, when the look began; 0: not at all */
+    bool strayed;             /* the journal does not hold that any more */
     uv_work_t fence_work;
     bool fencing;
     uint32_t later_epoch; /* number of the one because of which */

@@ -292,6 +292,11 @@ bool sink_is_deposed(const struct sink *sink)
     return sink->master && sink->refused && sink->refusal == REFUSAL_EPOCH;
 }
 
+struct position sink_followed(const struct sink *sink)
+{
+    return is(sink, SINK_TAILING) ? sink->applied : (struct position){0};
+}
+
 void sink_tick(struct sink *sink, int64_t now)
 {
     if (sink->talk.closed)

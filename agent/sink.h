@@ -89,6 +89,8 @@ void sink_equalised(struct sink *sink, int rc, int64_t now); /* rc as of sink_lo
 void sink_ask(struct sink *sink, struct bytes question, int64_t now);
 /* Closed, and this is why: this node is a master, and there is a later epoch than its own. */
 bool sink_is_deposed(const struct sink *sink);
+/* Up to here the upstream's entries have been taken in; modseq 0 when it does not send them. */
+struct position sink_followed(const struct sink *sink);
 void sink_tick(struct sink *sink, int64_t now);
 /* This side wants to end it: says why to the upstream. */
 void sink_end(struct sink *sink, const char *reason);

@@ -9,9 +9,9 @@
  * file's worth at a time.
  *
  * Failure modes: a commit whose datagram was lost is found by polling, as long as there are
- * followers; a change of role within ten seconds. Slots that cannot be written are tried again with
- * the next ones. An upstream that is lost, refuses or cannot be reached is
- * dialled again after a pause that grows while connections do not last.
+ * followers; a change of role, or an older data file that was put back, within ten seconds. Slots
+ * that cannot be written are tried again with the next ones. An upstream that is lost, refuses or
+ * cannot be reached is dialled again after a pause that grows while connections do not last.
  */
 #include "agent/agent.h"
 #include "agent/edge.h"
@@ -126,12 +126,22 @@ static void tell_followers(struct station *station)
 static void dial(uv_timer_t *timer);
 
 /* Roles change by command: a node that was promoted stops following, one that was demoted follows
- * whom it was told to. */
+ * whom it was told to. A data file may be put back: from where that ends the upstream is followed
+ * anew. */
+
+static int find_followed(struct tx *tx, void *arg)
+{
+    const struct position *followed = arg;
+    if (!followed->modseq || position_equal(*followed, tx_window(tx)->last))
+        return ERR_OK;
+    return journal_holds(tx_db(tx), *followed);
+}
 
 static void do_look(uv_work_t *request)
 {
     struct station *station = request->data;
     (void)upstream_look(station->store, &station->duty);
+    station->strayed = store_read(station->store, find_followed, &station->followed) == ERR_END;
 }
 
 /* Whom the store names is followed, when that is an address. */
@@ -160,6 +170,8 @@ static void looked(uv_work_t *request, int status)
     take_duty(station);
     if (station->sink && upstream_is_over(&station->upstream))
         peer_end(station->sink, "this node was promoted");
+    else if (station->sink && station->strayed)
+        peer_end(station->sink, "the journal here was replaced");
     if (station->upstream.follow[0] && !station->sink &&
         !uv_is_active((uv_handle_t *)&station->redial))
         uv_timer_start(&station->redial, dial, 0, 0);
@@ -173,6 +185,7 @@ static void look(struct station *station)
     if (station->looking)
         return;
     station->looking = true;
+    station->followed = station->sink ? sink_followed(&station->sink->sink) : (struct position){0};
     uv_queue_work(&station->agent->loop, &station->look_work, do_look, looked);
 }
 

@@ -272,6 +272,26 @@ static void a_change_of_role_is_noticed_in_the_midst_of_others(void **state)
     close(other);
 }
 
+/* An older data file is put in the place of an idle replica's. */
+static void a_replica_that_was_put_back_catches_up(void **state)
+{
+    struct hosts *hosts = *state;
+    struct host *a = host_start_master(hosts);
+    struct host *b = host_start_replica(hosts, 1, a);
+    char data[PATH_MAX], copy[PATH_MAX];
+    scratch_path(data, store_path(b->store), "data.mdb");
+    scratch_path(copy, hosts->directory, "copy");
+    host_append(a, "INBOX", "in the backup");
+    hosts_wait_equal(a, b);
+    scratch_copy_file(data, copy);
+    host_append(a, "INBOX", "since the backup");
+    hosts_wait_equal(a, b);
+    assert_int_equal(rename(copy, data), 0);
+    store_wake_agent(b->store, WAKE_CHANGED);
+    hosts_wait_equal(a, b);
+    host_assert_sound(b);
+}
+
 static void reopen(struct host *node, const struct store_options *options)
 {
     char path[PATH_MAX];
@@ -327,6 +347,7 @@ int main(void)
         TEST(an_agent_listens_to_commits),
         TEST(commits_that_wake_nobody_are_found),
         TEST(a_change_of_role_is_noticed_in_the_midst_of_others),
+        TEST(a_replica_that_was_put_back_catches_up),
         TEST(what_cannot_be_served_is_refused_at_the_start),
     };
     signal(SIGPIPE, SIG_IGN);
