@@ -569,10 +569,10 @@ void nodes_end(struct nodes *nodes)
     struct oracle *oracle = &nodes->oracle;
     unsigned master = (unsigned)(nodes->run->seed % nodes->count);
     oracle->moment = "the end";
-    if (nodes->oracle.nodes[master].last.modseq == 0)
-        master = 0;
     if (discards(nodes, master))
         master = (master + 1) % nodes->count;
+    if (nodes->oracle.nodes[master].last.modseq == 0)
+        master = 0;
     /* In the first round only another node may have what was lost. */
     for (unsigned round = 0; round < 3; round++)
         for (unsigned i = 0; i < nodes->count; i++)
