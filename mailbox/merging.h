@@ -34,8 +34,8 @@ struct merging {
     struct uidset touched;
     struct uidset healed;
     bool gone; /* damage took something here, and not all of it has come back */
-    struct uidset
-        expunged; /* here, and news to the replica, as the journal of a damaged one says */
+    /* Of a damaged mailbox: here, and news to the replica, as its journal says. */
+    struct uidset expunged;
     struct uidset *unknown; /* see merge_mailbox() */
 };
 
