@@ -140,9 +140,9 @@ static void find_knowledge(struct reading *reading, unsigned at)
     bool merged = look->cause == CAUSE_PASS && look->node == look->pass->master;
     /* Two ends may have come to one state by doing the same, each for itself. */
     bool same = look->before[at].there && look->before[at].digest == sight->now.digest;
-    if (state && !used && !same)
-        knowledge_assign(&sight->knowledge, &state->knowledge);
     bool taken = merged && (at == 0 ? !state : reading->marks[at] > sight->mark);
+    if (state && !used && !same && !taken)
+        knowledge_assign(&sight->knowledge, &state->knowledge);
     oracle_fill_in_losses(oracle, look->node, at,
                           taken ? &oracle->nodes[look->pass->replica].sights[at].knowledge : NULL);
     if (used)
