@@ -358,6 +358,16 @@ static int disprove(struct store *store, const struct asker *follower, const str
     return ERR_OK;
 }
 
+/* The journal had been taken back by a repair that was given up when this epoch began. */
+static bool gave_up_before(const struct branch *branch, const struct epoch *epoch)
+{
+    bool found = begins_anew(branch, epoch);
+    for (size_t i = 0; i < branch->mark_count && !found; i++)
+        found = branch->marks[i].modseq == epoch->first && branch->marks[i].taken.chain == 0 &&
+                branch->marks[i].mailbox != MARK_EPOCH && fork_on_journal(branch, epoch->id);
+    return found;
+}
+
 /* An epoch's master that has fewer entries of it than another, where it still goes on or where it
  * opened the next one itself, lost commits, and may have made others under their numbers. */
 static bool lost_commits(const struct path *path, const struct branch *branch, size_t shared,
@@ -365,7 +375,8 @@ static bool lost_commits(const struct path *path, const struct branch *branch, s
 {
     uint64_t master = path->epochs[shared - 1].id.node;
     return open ? master == branch->node_id && !branch->stop_count
-                : path->epochs[shared].id.node == master;
+                : path->epochs[shared].id.node == master &&
+                      !gave_up_before(branch, &path->epochs[shared]);
 }
 
 /* By the trees. An epoch that goes on at both proves nothing about where its entries end. */

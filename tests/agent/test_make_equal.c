@@ -535,6 +535,37 @@ static void who_comes_to_wait_repairs_nobody_any_more(void **state)
     assert_false(happened);
 }
 
+/* What of A's branch B had taken in when the repair was cut off stays known, although A's journal
+ * was taken back by it: A opens the next epoch itself, behind fewer entries than B knows of. */
+static void what_was_taken_in_is_known_when_the_repair_is_given_up(void **state)
+{
+    (void)state;
+    for (unsigned at = 1; at < QUESTIONS_MOST; at++) {
+        unsigned found[MESSAGES_MOST];
+        struct three three = {.cut_at = at};
+        open_three(&three);
+        assert_int_equal(store_promote(three.stores[B], false), ERR_OK);
+        append(&three, A, "INBOX");
+        assert_int_equal(store_demote(three.stores[A], "b", false), ERR_OK);
+        pass(&three, B, A);
+        bool cut = three.cut;
+        three.cut_at = 0;
+        find(&three, B, found);
+        if (found[three.messages]) {
+            assert_int_equal(post_expunge(three.stores[B], "INBOX", "3", true), ERR_OK);
+            three.gone = three.messages;
+        }
+        assert_int_equal(store_promote(three.stores[A], true), ERR_OK);
+        follows(&three, B, A);
+        has_all(&three, A);
+        has_all(&three, B);
+        close_three(&three);
+        if (!cut)
+            return;
+    }
+    fail_msg("a repair takes more than %u questions", QUESTIONS_MOST);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +576,7 @@ int main(void)
         cmocka_unit_test(what_a_replica_made_is_there_until_the_repair_has_brought_it),
         cmocka_unit_test(what_waited_has_not_taken_in_what_the_journal_has),
         cmocka_unit_test(what_a_cut_off_repair_had_merged_is_neither_lost_nor_doubled),
+        cmocka_unit_test(what_was_taken_in_is_known_when_the_repair_is_given_up),
         cmocka_unit_test(who_waits_for_a_repair_repairs_nobody),
         cmocka_unit_test(who_comes_to_wait_repairs_nobody_any_more),
     };
