@@ -174,6 +174,8 @@ static int choose_probes(struct tx *tx, void *arg)
         if (at > work->high)
             at = work->high;
         int rc = journal_round_down(tx_db(tx), at, &rounded);
+        if (rc == ERR_OK && rounded > last && rounded == tx_window(tx)->base.modseq)
+            return fail(ERR_TRIMMED, "modseq %llu: trimmed meanwhile", (unsigned long long)last);
         if (rc == ERR_OK && rounded > last) {
             rc = journal_get(tx_db(tx), rounded, &entry, NULL);
             if (rc == ERR_OK) {
