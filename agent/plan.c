@@ -179,9 +179,7 @@ int plan_decode(struct bytes from, struct plan *plan)
     plan->own_after = read_u64(&in);
     uint8_t compare = read_u8(&in);
     plan->compare = compare;
-    /* Who gives a repair up learns of no owner. */
-    bool owned = read_text(&in, owner, sizeof owner) &&
-                 (kind == PLAN_GIVE_UP || owner_parse(owner, &plan->owner) == ERR_OK);
+    bool owned = read_text(&in, owner, sizeof owner) && owner_parse(owner, &plan->owner) == ERR_OK;
     bool reasoned = read_text(&in, plan->reason, sizeof plan->reason);
     uint64_t count = read_varint(&in);
     if (in.failed || !owned || !reasoned || kind > PLAN_GIVE_UP || compare > 1 ||

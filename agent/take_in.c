@@ -239,8 +239,6 @@ static int decide(struct tx *tx, void *arg)
     bool reaches = rc == ERR_OK && work->theirs.base.modseq <= fork->common.modseq;
     bool from_nothing = !fork->same_store && !work->theirs.store_id;
     plan->kind = reaches ? PLAN_REWIND : PLAN_RESET;
-    plan->store_id = tx_node(tx)->store_id;
-    plan->owner = tx_node(tx)->owner;
     plan->from = work->theirs.last;
     plan->at = reaches ? fork->common : window->last;
     plan->time = window->last_time;
@@ -274,7 +272,6 @@ static int send_back(struct taking *work)
 {
     struct plan *plan = work->plan;
     plan->kind = PLAN_GIVE_UP;
-    plan->store_id = work->mine.store_id;
     plan->from = work->theirs.last;
     plan->own_after = UINT64_MAX;
     give_reason(plan, "a repair by another node, which it gives up");
@@ -315,6 +312,15 @@ static int find_fork(struct taking *work)
     return rc == ERR_OK && again ? fail(ERR_BUSY, "the journals are trimmed all the time") : rc;
 }
 
+/* Every plan says which store it is of. */
+static int name_store(struct tx *tx, void *arg)
+{
+    struct plan *plan = arg;
+    plan->store_id = tx_node(tx)->store_id;
+    plan->owner = tx_node(tx)->owner;
+    return ERR_OK;
+}
+
 static int take(struct taking *work)
 {
     bool stranded = false;
@@ -323,6 +329,8 @@ static int take(struct taking *work)
         rc = find_fork(work);
     if (rc == ERR_OK)
         rc = check_relation(work);
+    if (rc == ERR_OK)
+        rc = store_read(work->store, name_store, work->plan);
     if (rc == ERR_OK && work->fork.same_store)
         rc = fork_strands(&work->mine, &work->theirs, &stranded);
     if (rc)

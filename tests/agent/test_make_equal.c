@@ -5,7 +5,9 @@
  * in between, all must have every message, once. */
 #include "agent/make_equal.h"
 
+#include "agent/answer.h"
 #include "agent/sync.h"
+#include "agent/take_in.h"
 #include "base/err.h"
 #include "mailbox/retain.h"
 #include "mailbox/role.h"
@@ -502,6 +504,55 @@ static void who_waits_for_a_repair_repairs_nobody(void **state)
     assert_true(refused > 1);
 }
 
+static int ask_c(void *context, struct bytes question, struct buf *out)
+{
+    return answer(((const struct three *)context)->stores[C], question, out);
+}
+
+static void travels(const struct plan *plan)
+{
+    struct buf sent = {0}, again = {0};
+    struct plan arrived;
+    plan_encode(plan, &sent);
+    assert_int_equal(plan_decode(buf_view(&sent), &arrived), ERR_OK);
+    plan_encode(&arrived, &again);
+    assert_true(bytes_equal(buf_view(&sent), buf_view(&again)));
+    plan_free(&arrived);
+    buf_free(&sent);
+    buf_free(&again);
+}
+
+/* Over a connection a plan is bytes, whatever its kind. */
+static void who_is_sent_back_can_read_why(void **state)
+{
+    bool cut = true;
+    unsigned sent_back = 0;
+    (void)state;
+    for (unsigned at = 1; cut && at < QUESTIONS_MOST; at++) {
+        struct three three = {.cut_at = at};
+        const struct asker follower = {.ask = ask_c, .context = &three};
+        const struct take_in options = {.slot = "c"};
+        struct plan plan;
+        open_three(&three);
+        go_on_at_c(&three);
+        go_on_at_b(&three);
+        pass(&three, B, C);
+        cut = three.cut;
+        int rc = take_in(three.stores[A], &follower, &options, &plan);
+        if (rc == ERR_REFUSED) { /* fenced by B's epoch */
+            assert_int_equal(store_promote(three.stores[A], false), ERR_OK);
+            rc = take_in(three.stores[A], &follower, &options, &plan);
+        }
+        sent_back += rc == ERR_OK && plan.kind == PLAN_GIVE_UP;
+        if (rc == ERR_OK)
+            travels(&plan);
+        plan_free(&plan);
+        close_three(&three);
+    }
+    assert_false(cut);
+    assert_true(sent_back > 0);
+}
+
 /* Up to where C's mailboxes wait. */
 static int until_it_waits(void *arg)
 {
@@ -579,6 +630,7 @@ int main(void)
         cmocka_unit_test(what_was_taken_in_is_known_when_the_repair_is_given_up),
         cmocka_unit_test(who_waits_for_a_repair_repairs_nobody),
         cmocka_unit_test(who_comes_to_wait_repairs_nobody_any_more),
+        cmocka_unit_test(who_is_sent_back_can_read_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
