@@ -95,8 +95,8 @@ static int read_expunged(struct reader *in, struct uidset *expunged)
     int rc = uidset_decode(&uids, in, UINT32_MAX);
     if (rc == ERR_CORRUPT || (rc == ERR_OK && !reader_done(in)))
         rc = ask_malformed("what was expunged");
-    for (size_t i = 0; rc == ERR_OK && expunged && i < uids.count; i++)
-        rc = uidset_add_range(expunged, uids.ranges[i].first, uids.ranges[i].last);
+    if (rc == ERR_OK && expunged)
+        rc = uidset_add_all(expunged, &uids);
     uidset_free(&uids);
     return rc;
 }

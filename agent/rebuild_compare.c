@@ -98,8 +98,8 @@ static int fetch_differing(struct rebuild *work, const struct uidset *differing)
     struct uidset here = {0};
     struct living living = {.work = work, .among = differing, .uids = &here};
     int rc = store_read(work->store, find_living, &living);
-    for (size_t i = 0; rc == ERR_OK && i < here.count; i++)
-        rc = uidset_add_range(&work->gone, here.ranges[i].first, here.ranges[i].last);
+    if (rc == ERR_OK)
+        rc = uidset_add_all(&work->gone, &here);
     uidset_free(&here);
     const struct records_wanted wanted = {.uids = differing};
     if (rc == ERR_OK)
@@ -175,10 +175,7 @@ static int find_differences(struct rebuild *work, struct theirs *theirs, struct 
         rc = find_ranges(work, theirs->sums, ranges, &count);
     if (rc == ERR_OK)
         rc = compare_within(&comparison, ranges, count, differing);
-    for (size_t i = 0; rc == ERR_OK && i < work->damaged.count; i++)
-        rc = uidset_add_range(differing, work->damaged.ranges[i].first,
-                              work->damaged.ranges[i].last);
-    return rc;
+    return rc ? rc : uidset_add_all(differing, &work->damaged);
 }
 
 int rebuild_compare(struct rebuild *work, const struct mailbox_state_now *now, uint64_t since)

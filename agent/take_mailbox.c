@@ -52,14 +52,6 @@ static int take_record(const struct record_line *line, void *arg)
                                 line->has_base ? &line->base_system : NULL, line->base_keywords);
 }
 
-static int remember_looked(struct mailbox_work *work, const struct uidset *uids)
-{
-    int rc = ERR_OK;
-    for (size_t i = 0; rc == ERR_OK && i < uids->count; i++)
-        rc = uidset_add_range(&work->other.looked, uids->ranges[i].first, uids->ranges[i].last);
-    return rc;
-}
-
 /* The follower's records of these UIDs, unless they are there already. */
 static int fetch_uids(struct mailbox_work *work, const struct uidset *uids)
 {
@@ -67,13 +59,12 @@ static int fetch_uids(struct mailbox_work *work, const struct uidset *uids)
     const struct records_wanted wanted = {.uids = &missing,
                                           .base = work->base_known ? work->base_replica : 0};
     int rc = uidset_copy(&missing, uids);
-    for (size_t i = 0; rc == ERR_OK && i < work->other.looked.count; i++)
-        rc = uidset_remove_range(&missing, work->other.looked.ranges[i].first,
-                                 work->other.looked.ranges[i].last);
+    if (rc == ERR_OK)
+        rc = uidset_remove_all(&missing, &work->other.looked);
     if (rc == ERR_OK && missing.count)
         rc = ask_records(work->taking->follower, work->id, &wanted, take_record, work, NULL, NULL);
     if (rc == ERR_OK)
-        rc = remember_looked(work, &missing);
+        rc = uidset_add_all(&work->other.looked, &missing);
     uidset_free(&missing);
     return rc;
 }

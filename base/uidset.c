@@ -121,6 +121,22 @@ int uidset_remove_range(struct uidset *set, uint32_t first, uint32_t last)
     return splice(set, from, to, left, kept);
 }
 
+int uidset_add_all(struct uidset *set, const struct uidset *more)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < more->count; i++)
+        rc = uidset_add_range(set, more->ranges[i].first, more->ranges[i].last);
+    return rc;
+}
+
+int uidset_remove_all(struct uidset *set, const struct uidset *less)
+{
+    int rc = ERR_OK;
+    for (size_t i = 0; rc == ERR_OK && i < less->count; i++)
+        rc = uidset_remove_range(set, less->ranges[i].first, less->ranges[i].last);
+    return rc;
+}
+
 int uidset_copy(struct uidset *to, const struct uidset *from)
 {
     if (to == from)

@@ -28,6 +28,9 @@ void uidset_clear(struct uidset *set); /* empties it, keeps its memory */
 int uidset_add(struct uidset *set, uint32_t uid);
 int uidset_add_range(struct uidset *set, uint32_t first, uint32_t last);
 int uidset_remove_range(struct uidset *set, uint32_t first, uint32_t last);
+/* The same for each range of another set; after ERR_NOMEM some are done. */
+int uidset_add_all(struct uidset *set, const struct uidset *more);
+int uidset_remove_all(struct uidset *set, const struct uidset *less);
 int uidset_copy(struct uidset *to, const struct uidset *from); /* replaces what `to` held */
 
 bool uidset_contains(const struct uidset *set, uint32_t uid); /* O(log ranges) */

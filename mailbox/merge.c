@@ -237,13 +237,12 @@ static int add_with_successors(struct merging *work, struct uidset *uids, uint32
 /* All that is compared here must have been fetched. */
 static int find_unknown(struct merging *work, const struct uidset *uids)
 {
-    const struct uidset *looked = &work->other->looked;
     uint32_t end = work->other->header.facts.uidnext;
     int rc = uidset_copy(work->unknown, uids);
     if (rc == ERR_OK && end)
         rc = uidset_remove_range(work->unknown, end, UINT32_MAX);
-    for (size_t i = 0; rc == ERR_OK && i < looked->count; i++)
-        rc = uidset_remove_range(work->unknown, looked->ranges[i].first, looked->ranges[i].last);
+    if (rc == ERR_OK)
+        rc = uidset_remove_all(work->unknown, &work->other->looked);
     return rc == ERR_OK && work->unknown->count
                ? fail(ERR_BUSY, "a merge: more messages matter than were looked at")
                : rc;
@@ -255,12 +254,12 @@ static int collect_uids(struct merging *work, struct uidset *uids)
     struct uidset since = {0};
     bool mail;
     int rc = uidset_copy(uids, &work->look->uids);
-    for (size_t i = 0; rc == ERR_OK && i < other->looked.count; i++)
-        rc = uidset_add_range(uids, other->looked.ranges[i].first, other->looked.ranges[i].last);
+    if (rc == ERR_OK)
+        rc = uidset_add_all(uids, &other->looked);
     if (rc == ERR_OK && work->look->exists)
         rc = undo_uids(work->tx, &work->box->header, work->look->seen_at, &since, &mail);
-    for (size_t i = 0; rc == ERR_OK && i < since.count; i++)
-        rc = uidset_add_range(uids, since.ranges[i].first, since.ranges[i].last);
+    if (rc == ERR_OK)
+        rc = uidset_add_all(uids, &since);
     uidset_clear(&since);
     for (size_t i = 0; rc == ERR_OK && i < other->count; i++) {
         const struct record *record = &other->records[i].record;

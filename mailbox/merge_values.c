@@ -125,13 +125,11 @@ static int map_uids(struct merging *work, const struct uidset *uids, struct uids
     return rc;
 }
 
-static int subtract(struct uidset *set, const struct uidset *less)
-{
-    int rc = ERR_OK;
-    for (size_t i = 0; rc == ERR_OK && i < less->count; i++)
-        rc = uidset_remove_range(set, less->ranges[i].first, less->ranges[i].last);
-    return rc;
-}
+/* A user's seen set here, as it was before anything was merged into it. */
+struct own_seen {
+    struct uidset seen;
+    struct versioned version;
+};
 
 /* No journal says what the set was at the base. But whoever changes it gives the record a new
  * modseq: where one end alone has that, the message is seen there as its user wants it. Takes from
@@ -161,13 +159,13 @@ static int guess_by_records(struct merging *work, const struct merge_seen *their
     struct uidset wanted = {0};
     int rc = uidset_copy(&wanted, &theirs->seen);
     if (rc == ERR_OK)
-        rc = subtract(&wanted, mine);
+        rc = uidset_remove_all(&wanted, mine);
     if (rc == ERR_OK)
         rc = sort_by_record(work, added, &wanted);
     if (rc == ERR_OK)
         rc = uidset_copy(&wanted, mine);
     if (rc == ERR_OK)
-        rc = subtract(&wanted, &theirs->seen);
+        rc = uidset_remove_all(&wanted, &theirs->seen);
     if (rc == ERR_OK)
         rc = sort_by_record(work, removed, &wanted);
     uidset_free(&wanted);
@@ -177,29 +175,29 @@ static int guess_by_records(struct merging *work, const struct merge_seen *their
 /* What the user changed at the replica, when its own journal does not say: against the set at the
  * base, undone here; or, when that is not known either, message by message as the records tell, and
  * for those that do not tell the later set. */
-static int guess_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
-                      struct uidset *removed)
+static int guess_seen(struct merging *work, const struct own_seen *mine,
+                      const struct merge_seen *theirs, struct uidset *added, struct uidset *removed)
 {
     const struct merge_session *session = work->session;
     struct tx *tx = work->tx;
     struct bytes user = buf_view(&theirs->user);
+    const struct versioned *version = &mine->version;
     struct uidset base = {0};
-    struct versioned version;
-    int rc = seen_get(tx->db, work->box->header.id, user, &base, &version);
+    int rc = uidset_copy(&base, &mine->seen);
     bool same_base = session->base_known && session->base_master == session->base_replica;
     if (rc == ERR_OK && same_base) {
         rc = undo_seen(tx, &work->box->header, session->base_master, user, added, removed);
         if (rc == ERR_OK)
-            rc = subtract(&base, added);
-        for (size_t i = 0; rc == ERR_OK && i < removed->count; i++)
-            rc = uidset_add_range(&base, removed->ranges[i].first, removed->ranges[i].last);
+            rc = uidset_remove_all(&base, added);
+        if (rc == ERR_OK)
+            rc = uidset_add_all(&base, removed);
         same_base = rc != ERR_TRIMMED;
         rc = rc == ERR_TRIMMED ? ERR_OK : rc;
     }
-    bool later = theirs->version.modseq > version.version.modseq &&
-                 theirs->version.changed >= version.version.changed;
+    bool later = theirs->version.modseq > version->version.modseq &&
+                 theirs->version.changed >= version->version.changed;
     bool mine_changed =
-        version.state != VALUE_NONE && version.version.modseq > session->base_master;
+        version->state != VALUE_NONE && version->version.modseq > session->base_master;
     uidset_clear(added);
     uidset_clear(removed);
     if (rc == ERR_OK && (same_base || later || !mine_changed))
@@ -207,62 +205,49 @@ static int guess_seen(struct merging *work, const struct merge_seen *theirs, str
     if (rc == ERR_OK && (same_base || later))
         rc = uidset_copy(removed, &base);
     if (rc == ERR_OK)
-        rc = subtract(removed, &theirs->seen);
+        rc = uidset_remove_all(removed, &theirs->seen);
     if (rc == ERR_OK && same_base)
-        rc = subtract(added, &base);
+        rc = uidset_remove_all(added, &base);
     if (rc == ERR_OK && !same_base && session->base_known)
         rc = guess_by_records(work, theirs, &base, added, removed);
     uidset_free(&base);
     return rc;
 }
 
-static int add_all(struct uidset *set, const struct uidset *more)
-{
-    int rc = ERR_OK;
-    for (size_t i = 0; rc == ERR_OK && i < more->count; i++)
-        rc = uidset_add_range(set, more->ranges[i].first, more->ranges[i].last);
-    return rc;
-}
-
 /* All that the replica has counts, but where the master's user changed something after the base:
  * *changed, of the master's UIDs, which may be another message's at the replica. */
-static int take_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
-                     struct uidset *removed, struct uidset *changed)
+static int take_seen(struct merging *work, const struct own_seen *mine,
+                     const struct merge_seen *theirs, struct uidset *added, struct uidset *removed,
+                     struct uidset *changed)
 {
-    struct tx *tx = work->tx;
     struct bytes user = buf_view(&theirs->user);
-    struct uidset mine = {0};
-    struct versioned version;
-    int rc = undo_seen(tx, &work->box->header, work->session->base_master, user, added, changed);
+    int rc =
+        undo_seen(work->tx, &work->box->header, work->session->base_master, user, added, changed);
     if (rc == ERR_OK)
-        rc = add_all(changed, added);
-    if (rc == ERR_OK)
-        rc = seen_get(tx->db, work->box->header.id, user, &mine, &version);
+        rc = uidset_add_all(changed, added);
     if (rc == ERR_OK)
         rc = uidset_copy(added, &theirs->seen);
     if (rc == ERR_OK)
-        rc = uidset_copy(removed, &mine);
+        rc = uidset_copy(removed, &mine->seen);
     if (rc == ERR_OK)
-        rc = subtract(removed, &theirs->seen);
-    if (rc == ERR_OK)
-        rc = subtract(removed, changed);
-    uidset_free(&mine);
-    return rc;
+        rc = uidset_remove_all(removed, &theirs->seen);
+    return rc ? rc : uidset_remove_all(removed, changed);
 }
 
 /* What the replica's user did to messages that both ends have under one UID. */
-static int find_seen(struct merging *work, const struct merge_seen *theirs, struct uidset *added,
-                     struct uidset *removed, struct uidset *changed)
+static int find_seen(struct merging *work, const struct own_seen *mine,
+                     const struct merge_seen *theirs, struct uidset *added, struct uidset *removed,
+                     struct uidset *changed)
 {
     if (work->independent)
         return ERR_OK;
-    int rc =
-        work->session->newer_there ? take_seen(work, theirs, added, removed, changed) : ERR_TRIMMED;
+    int rc = work->session->newer_there ? take_seen(work, mine, theirs, added, removed, changed)
+                                        : ERR_TRIMMED;
     if (rc != ERR_TRIMMED)
         return rc;
     uidset_clear(changed);
     if (!theirs->known)
-        return guess_seen(work, theirs, added, removed);
+        return guess_seen(work, mine, theirs, added, removed);
     rc = uidset_copy(added, &theirs->added);
     return rc ? rc : uidset_copy(removed, &theirs->removed);
 }
@@ -270,31 +255,30 @@ static int find_seen(struct merging *work, const struct merge_seen *theirs, stru
 /* What both ends' users did is found out before anything is written here. */
 static int merge_seen(struct merging *work, const struct merge_seen *theirs)
 {
-    struct uidset mine = {0};
+    struct own_seen mine = {0};
     struct uidset added = {0};
     struct uidset removed = {0};
     struct uidset mapped = {0};
     struct uidset changed = {0};
-    struct versioned version;
     struct bytes user = buf_view(&theirs->user);
-    int rc = seen_get(work->tx->db, work->box->header.id, user, &mine, &version);
+    int rc = seen_get(work->tx->db, work->box->header.id, user, &mine.seen, &mine.version);
     if (rc == ERR_OK)
-        rc = find_seen(work, theirs, &added, &removed, &changed);
+        rc = find_seen(work, &mine, theirs, &added, &removed, &changed);
     if (rc == ERR_OK)
-        rc = follow_messages(work, MERGE_RENUMBER, user, &mine);
+        rc = follow_messages(work, MERGE_RENUMBER, user, &mine.seen);
     if (rc == ERR_OK)
         rc = follow_messages(work, MERGE_ADD, user, &theirs->seen);
     if (rc == ERR_OK)
         rc = map_uids(work, &added, &mapped);
     if (rc == ERR_OK)
-        rc = subtract(&mapped, &changed);
+        rc = uidset_remove_all(&mapped, &changed);
     if (rc == ERR_OK)
         rc = write_seen(work, user, &mapped, true);
     if (rc == ERR_OK)
         rc = map_uids(work, &removed, &mapped);
     if (rc == ERR_OK)
         rc = write_seen(work, user, &mapped, false);
-    uidset_free(&mine);
+    uidset_free(&mine.seen);
     uidset_free(&added);
     uidset_free(&removed);
     uidset_free(&mapped);

@@ -96,8 +96,8 @@ static int collect_uids(const struct entry *entry, const struct change *change, 
                           change->kind == ENTRY_PURGE;
     work->mail = work->mail || !administrative;
     int rc = change_uids(change, &uids);
-    for (size_t i = 0; i < uids.count && rc == ERR_OK; i++)
-        rc = uidset_add_range(work->uids, uids.ranges[i].first, uids.ranges[i].last);
+    if (rc == ERR_OK)
+        rc = uidset_add_all(work->uids, &uids);
     uidset_free(&uids);
     return rc;
 }

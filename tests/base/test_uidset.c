@@ -334,6 +334,37 @@ static void a_copy_is_its_own(void **state)
     uidset_free(&b);
 }
 
+static void fill(struct uidset *set, bool in[SPAN])
+{
+    memset(in, 0, SPAN * sizeof *in);
+    for (unsigned i = 0; i < SPAN / 2; i++) {
+        uint32_t uid = 1 + dice_below(&dice, SPAN - 1);
+        assert_int_equal(uidset_add(set, uid), ERR_OK);
+        in[uid] = true;
+    }
+}
+
+static void sets_are_added_and_removed_whole(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 200; round++) {
+        struct uidset a = {0}, b = {0}, c = {0};
+        bool in_a[SPAN], in_b[SPAN];
+        fill(&a, in_a);
+        fill(&b, in_b);
+        assert_int_equal(uidset_copy(&c, &a), ERR_OK);
+        assert_int_equal(uidset_add_all(&a, &b), ERR_OK);
+        assert_int_equal(uidset_remove_all(&c, &b), ERR_OK);
+        for (uint32_t uid = 1; uid < SPAN; uid++) {
+            assert_int_equal(uidset_contains(&a, uid), in_a[uid] || in_b[uid]);
+            assert_int_equal(uidset_contains(&c, uid), in_a[uid] && !in_b[uid]);
+        }
+        uidset_free(&a);
+        uidset_free(&b);
+        uidset_free(&c);
+    }
+}
+
 int main(int argc, char **argv)
 {
     dice.state = scratch_seed(argc, argv);
@@ -350,6 +381,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bytes_that_are_not_canonical_are_refused),
         cmocka_unit_test(more_uids_than_allowed_are_refused),
         cmocka_unit_test(a_copy_is_its_own),
+        cmocka_unit_test(sets_are_added_and_removed_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
