@@ -33,6 +33,12 @@ static const struct epoch *find_epoch(const struct branch *branch, struct epoch_
     return NULL;
 }
 
+/* Whether the mark tells what a mailbox began this epoch of its branch's journal with. */
+static bool is_start(const struct mark *mark, const struct epoch *epoch)
+{
+    return mark->modseq == epoch->first && mark->taken.chain == 0 && mark->mailbox != MARK_EPOCH;
+}
+
 /* What the mailbox began this epoch with, when that is not where its parent ended
  * (journal/epoch.h). */
 static const struct mark *find_start(const struct branch *branch, const struct epoch *epoch,
@@ -40,7 +46,7 @@ static const struct mark *find_start(const struct branch *branch, const struct e
 {
     for (size_t i = 0; mailbox != NO_MAILBOX && i < branch->mark_count; i++) {
         const struct mark *mark = &branch->marks[i];
-        if (mark->modseq == epoch->first && mark->mailbox == mailbox && mark->taken.chain == 0)
+        if (is_start(mark, epoch) && mark->mailbox == mailbox)
             return mark;
     }
     return NULL;
@@ -348,9 +354,10 @@ static int disprove(struct store *store, const struct asker *follower, const str
 {
     struct holding holding = {.position = end->position};
     struct position there;
-    *wrong = end->other.modseq == end->position.modseq && end->other.chain != end->position.chain;
-    if (end->other.modseq == end->position.modseq)
+    if (end->other.modseq == end->position.modseq) {
+        *wrong = !position_equal(end->other, end->position);
         return ERR_OK;
+    }
     int rc = end->mine ? ask_chains(follower, &end->position.modseq, 1, &there)
                        : store_read(store, look_for, &holding);
     if (rc)
@@ -363,10 +370,11 @@ static int disprove(struct store *store, const struct asker *follower, const str
 /* The journal had been taken back by a repair that was given up when this epoch began. */
 static bool gave_up_before(const struct branch *branch, const struct epoch *epoch)
 {
-    bool found = begins_anew(branch, epoch);
+    bool found = false;
+    if (!fork_on_journal(branch, epoch->id))
+        return begins_anew(branch, epoch);
     for (size_t i = 0; i < branch->mark_count && !found; i++)
-        found = branch->marks[i].modseq == epoch->first && branch->marks[i].taken.chain == 0 &&
-                branch->marks[i].mailbox != MARK_EPOCH && fork_on_journal(branch, epoch->id);
+        found = is_start(&branch->marks[i], epoch);
     return found;
 }
 
@@ -553,11 +561,10 @@ static int is_disproved(const struct asker *other, const struct branch *branch,
 int fork_doubt_marks(struct branch *branch, const struct asker *other, const struct branch *theirs)
 {
     struct path there = {0};
-    size_t all = branch->mark_count + branch->doubted_count;
-    struct mark *doubted = calloc(all + 1, sizeof *doubted);
+    struct mark *doubted = calloc(branch->mark_count + 1, sizeof *doubted);
     int rc = doubted ? path_of(theirs, NO_MAILBOX, &there) : fail(ERR_NOMEM, "out of memory");
     size_t kept = 0, count = 0;
-    for (size_t i = 0; rc == ERR_OK && i < all; i++) {
+    for (size_t i = 0; rc == ERR_OK && i < branch->mark_count; i++) {
         bool disproved = false;
         rc = is_disproved(other, branch, theirs, &there, &branch->marks[i], &disproved);
         if (disproved)

@@ -27,9 +27,9 @@ struct fork {
     struct fork_bases bases; /* of the store as a whole; for a mailbox: fork_bases() */
 };
 
-/* Puts those marks of `branch` apart that are about entries which the other node, `theirs`, has not
- * got, or has others in place of: it has lost commits since they were taken in. They tell no base,
- * but hold for a third node. */
+/* Once, after ask_branch(). Puts those marks of `branch` apart that are about entries which the
+ * other node, `theirs`, has not got, or has others in place of: it has lost commits since they were
+ * taken in. They tell no base, but hold for a third node. */
 int fork_doubt_marks(struct branch *branch, const struct asker *other, const struct branch *theirs);
 /* `mine`, `theirs`: as ask_branch() gives. Asks the follower for chains. */
 int fork_find(struct store *store, const struct asker *follower, const struct branch *mine,

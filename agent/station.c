@@ -132,16 +132,16 @@ static void dial(uv_timer_t *timer);
 static int find_followed(struct tx *tx, void *arg)
 {
     const struct position *followed = arg;
-    if (!followed->modseq || position_equal(*followed, tx_window(tx)->last))
-        return ERR_OK;
-    return journal_holds(tx_db(tx), *followed);
+    return position_equal(*followed, tx_window(tx)->last) ? ERR_OK
+                                                          : journal_holds(tx_db(tx), *followed);
 }
 
 static void do_look(uv_work_t *request)
 {
     struct station *station = request->data;
     (void)upstream_look(station->store, &station->duty);
-    station->strayed = store_read(station->store, find_followed, &station->followed) == ERR_END;
+    station->strayed = station->followed.modseq &&
+                       store_read(station->store, find_followed, &station->followed) == ERR_END;
 }
 
 /* Whom the store names is followed, when that is an address. */

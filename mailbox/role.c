@@ -36,9 +36,7 @@ static int trim_untold(struct tx *tx, void *arg)
     bool repairing;
     int rc = stop_repairing(tx, &repairing);
     *removed = 0;
-    return rc || !repairing || tx->node.role != ROLE_REPLICA
-               ? rc
-               : tx_trim(tx, UINT64_MAX, TRIM_BATCH, false, removed);
+    return rc || !repairing ? rc : tx_trim(tx, UINT64_MAX, TRIM_BATCH, false, removed);
 }
 
 /* The journal begins anew behind the entry of an epoch. That goes, too: from a position before it,
@@ -63,16 +61,14 @@ struct giving_up {
 
 static int promote(struct tx *tx, struct giving_up *work)
 {
-    bool repairing;
     if (tx->node.role == ROLE_MASTER && tx->node.fence == FENCE_NONE)
         return ERR_OK;
     if (tx->node.store_id == 0)
         return fail(ERR_REFUSED, "%s: it has met no master yet: there is nothing to be master of",
                     store_path(tx->store));
-    int rc = stop_repairing(tx, &repairing);
+    int rc = stop_repairing(tx, &work->done);
     if (rc)
         return rc;
-    work->done = repairing && tx->node.role == ROLE_REPLICA;
     if (work->done && !work->force)
         return fail(ERR_REFUSED,
                     "%s: it is being repaired: some mailboxes are older than the others; "
@@ -88,13 +84,11 @@ static int promote(struct tx *tx, struct giving_up *work)
 static int decide(struct tx *tx, void *arg)
 {
     struct giving_up *work = arg;
-    bool repairing;
     work->done = false;
     if (work->promote)
         return promote(tx, work);
-    int rc = stop_repairing(tx, &repairing);
-    work->done = rc == ERR_OK && repairing && tx->node.role == ROLE_REPLICA;
-    return work->done ? give_up(tx, "a repair by another node was given up") : rc;
+    int rc = stop_repairing(tx, &work->done);
+    return rc == ERR_OK && work->done ? give_up(tx, "a repair by another node was given up") : rc;
 }
 
 static int carry_out(struct store *store, struct giving_up *work)

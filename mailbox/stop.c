@@ -116,11 +116,13 @@ int stop_repairing(struct tx *tx, bool *repairing)
 {
     struct stop stop;
     uint64_t id = 0;
-    int rc;
+    int rc = ERR_OK;
     *repairing = false;
-    while (!*repairing && (rc = stop_next(tx->db, &id, &stop)) == ERR_OK)
-        *repairing = !stop_abreast(&stop, tx);
-    return *repairing || rc == ERR_END ? ERR_OK : rc;
+    while (rc == ERR_OK && !*repairing && tx->node.role == ROLE_REPLICA) {
+        rc = stop_next(tx->db, &id, &stop);
+        *repairing = rc == ERR_OK && !stop_abreast(&stop, tx);
+    }
+    return rc == ERR_END ? ERR_OK : rc;
 }
 
 int stop_settle(struct tx *tx)

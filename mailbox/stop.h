@@ -41,8 +41,8 @@ int stop_drop(struct db_txn *txn, uint64_t mailbox); /* ERR_END: there was none 
  * found. ERR_END: no more. */
 int stop_next(struct db_txn *txn, uint64_t *mailbox, struct stop *stop);
 int stop_any(struct db_txn *txn, bool *any);
-/* Whether mailboxes of this node are of different moments. One that only lost records is as of the
- * node's own position: nothing has begun that a promotion would give up. */
+/* Whether this node is a replica whose mailboxes are of different moments. One that only lost
+ * records is as of the node's own position: nothing has begun that a promotion would give up. */
 int stop_repairing(struct tx *tx, bool *repairing);
 /* Drops those that are merged and whose modseq the journal has reached. */
 int stop_settle(struct tx *tx);
