@@ -56,11 +56,8 @@ static void open_three(struct three *three)
     const char *const names[] = {"a", "b", "c"};
     scratch_make(three->directory);
     for (unsigned i = 0; i < NODES; i++) {
-        char path[PATH_MAX];
         enum role role = i == A ? ROLE_MASTER : ROLE_REPLICA;
-        scratch_path(path, three->directory, names[i]);
-        assert_int_equal(store_init(path, role, NULL, NULL), ERR_OK);
-        assert_int_equal(store_open(path, NULL, &three->stores[i]), ERR_OK);
+        assert_int_equal(post_store(three->directory, names[i], role, &three->stores[i]), ERR_OK);
     }
     assert_int_equal(post_create(three->stores[A], "INBOX"), ERR_OK);
     assert_int_equal(post_create(three->stores[A], "sent"), ERR_OK);
@@ -451,11 +448,8 @@ static bool waits(const struct three *three)
 /* A new node, D, comes to C, which is no master. */
 static void open_four(struct three *three)
 {
-    char path[PATH_MAX];
     open_three(three);
-    scratch_path(path, three->directory, "d");
-    assert_int_equal(store_init(path, ROLE_REPLICA, NULL, NULL), ERR_OK);
-    assert_int_equal(store_open(path, NULL, &three->stores[D]), ERR_OK);
+    assert_int_equal(post_store(three->directory, "d", ROLE_REPLICA, &three->stores[D]), ERR_OK);
     go_on_at_c(three);
     go_on_at_b(three);
 }

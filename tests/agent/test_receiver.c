@@ -7,6 +7,7 @@
 #include "mailbox/mailbox.h"
 #include "mailbox/stop.h"
 #include "mailbox/tx.h"
+#include "tests/support/post.h"
 #include "tests/support/scratch.h"
 
 #include <setjmp.h>
@@ -30,16 +31,6 @@ struct ends {
     struct taken taken;
 };
 
-static struct store *make_store(struct ends *ends, const char *name, enum role role)
-{
-    char path[PATH_MAX];
-    struct store *store;
-    scratch_path(path, ends->directory, name);
-    assert_int_equal(store_init(path, role, NULL, NULL), ERR_OK);
-    assert_int_equal(store_open(path, NULL, &store), ERR_OK);
-    return store;
-}
-
 static const struct owner owner = {.user = "owner"};
 
 static int do_create(struct tx *tx, void *arg)
@@ -57,8 +48,8 @@ static int set_up(void **state)
     struct verdict verdict;
     assert_non_null(ends);
     scratch_make(ends->directory);
-    ends->master = make_store(ends, "a", ROLE_MASTER);
-    ends->replica = make_store(ends, "b", ROLE_REPLICA);
+    assert_int_equal(post_store(ends->directory, "a", ROLE_MASTER, &ends->master), ERR_OK);
+    assert_int_equal(post_store(ends->directory, "b", ROLE_REPLICA, &ends->replica), ERR_OK);
     assert_int_equal(store_commit(ends->master, do_create, NULL, NULL), ERR_OK);
     assert_int_equal(receiver_open(ends->replica, "there", NULL, &ends->receiver), ERR_OK);
     assert_int_equal(receiver_hello(ends->receiver, &hello), ERR_OK);

@@ -21,22 +21,12 @@ static char root[PATH_MAX];
 static struct store *master;
 static struct store *replica;
 
-static struct store *make_store(const char *name, enum role role)
-{
-    char path[PATH_MAX];
-    struct store *store;
-    scratch_path(path, root, name);
-    assert_int_equal(store_init(path, role, NULL, NULL), ERR_OK);
-    assert_int_equal(store_open(path, NULL, &store), ERR_OK);
-    return store;
-}
-
 static int make(void **state)
 {
     (void)state;
     scratch_make(root);
-    master = make_store("a", ROLE_MASTER);
-    replica = make_store("b", ROLE_REPLICA);
+    assert_int_equal(post_store(root, "a", ROLE_MASTER, &master), ERR_OK);
+    assert_int_equal(post_store(root, "b", ROLE_REPLICA, &replica), ERR_OK);
     assert_int_equal(post_create(master, "INBOX"), ERR_OK);
     return 0;
 }

@@ -33,12 +33,9 @@ int hosts_set_up(void **state)
 struct host *host_make(struct hosts *hosts, unsigned index, enum role role)
 {
     struct host *host = &hosts->nodes[index];
-    char path[PATH_MAX];
     char name[8];
     snprintf(name, sizeof name, "%u", index);
-    scratch_path(path, hosts->directory, name);
-    assert_int_equal(store_init(path, role, NULL, NULL), ERR_OK);
-    assert_int_equal(store_open(path, NULL, &host->store), ERR_OK);
+    assert_int_equal(post_store(hosts->directory, name, role, &host->store), ERR_OK);
     return host;
 }
 

@@ -4,6 +4,7 @@
 #include "journal/tables.h"
 #include "mailbox/check.h"
 #include "mailbox/tx.h"
+#include "tests/support/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,14 @@ static int carry_out(struct tx *tx, void *arg)
     if (rc == ERR_OK)
         rc = mailbox_open(tx, &name, NULL, &mailbox);
     return rc ? rc : do_to_mailbox(mailbox, deed);
+}
+
+int post_store(const char *directory, const char *name, enum role role, struct store **store)
+{
+    char path[PATH_MAX];
+    scratch_path(path, directory, name);
+    int rc = store_init(path, role, NULL, NULL);
+    return rc ? rc : store_open(path, NULL, store);
 }
 
 int post_create(struct store *store, const char *name)

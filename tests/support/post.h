@@ -6,6 +6,8 @@
 #include "mailbox/mailbox.h"
 
 /* Each returns what the store did, ERR_OK or another; nothing is required. */
+/* A new store in a folder of the directory, and opened. */
+int post_store(const char *directory, const char *name, enum role role, struct store **store);
 int post_create(struct store *store, const char *name);
 /* A message of `size` bytes that do not deflate, different for each `number`. */
 int post_append(struct store *store, const char *name, unsigned number, size_t size);
